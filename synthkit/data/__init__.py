@@ -1,0 +1,1 @@
+"""The only package whose types hold patients' rows."""

@@ -1,0 +1,103 @@
+"""PatientTable and SyntheticTable: real rows and made rows, which the types keep apart.
+
+Both hold one pandas frame whose columns are exactly the schema's, in its order: numbers as float64
+(missing: NaN; a datetime is days since 1970-01-01), everything else as text (object dtype,
+missing: None). Rules: a PatientTable never shows its rows in a repr or message, and cannot be
+released; only a SyntheticTable has a digest and can leave.
+"""
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import numpy as np
+import pandas as pd
+
+from synthkit.domain.canonical import sha256_hex
+from synthkit.domain.schema import Column, Kind, Schema
+
+EPOCH = date(1970, 1, 1)
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class PatientTable:
+    """Real patients' rows, checked against their schema.
+
+    `patients` holds one integer per row, equal for rows of one patient; never an identifier.
+    """
+
+    schema: Schema
+    frame: pd.DataFrame
+    patients: np.ndarray
+
+    def __repr__(self) -> str:
+        return f"PatientTable(schema={self.schema.name!r}, columns={len(self.schema)}, rows=<private>)"
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    @property
+    def patient_count(self) -> int:
+        """Number of distinct patients: private, for use inside the site only."""
+        return int(np.unique(self.patients).size)
+
+    def take(self, rows: np.ndarray) -> "PatientTable":
+        """The given rows (integer positions or a boolean mask), in that order."""
+        return PatientTable(
+            schema=self.schema,
+            frame=self.frame.iloc[rows].reset_index(drop=True)
+            if rows.dtype != np.bool_
+            else self.frame.loc[rows].reset_index(drop=True),
+            patients=self.patients[rows],
+        )
+
+    def split(self, shares: tuple[float, ...], *, seed: int) -> tuple["PatientTable", ...]:
+        """Split by patient into disjoint tables with about these shares (which sum to at most 1).
+
+        The seed makes the split reproducible; it has no part in any privacy noise.
+        """
+        rng = np.random.default_rng(seed)
+        ids = rng.permutation(np.unique(self.patients))
+        cuts = np.floor(np.cumsum((0.0, *shares)) * ids.size + 1e-9).astype(int)
+        groups = [ids[start:stop] for start, stop in zip(cuts[:-1], cuts[1:], strict=True)]
+        return tuple(self.take(np.isin(self.patients, group)) for group in groups)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SyntheticTable:
+    """Generated rows; `frame` as in the module docstring."""
+
+    schema: Schema
+    frame: pd.DataFrame
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical CSV bytes: what an audit judges and a release seals."""
+        return sha256_hex(self.to_csv_bytes())
+
+    def to_csv_bytes(self) -> bytes:
+        """The table as CSV: UTF-8, header, LF line ends, empty cell for missing, released decimals."""
+        text: str = self.release_frame().to_csv(index=False, lineterminator="\n")
+        return text.encode("utf-8")
+
+    def release_frame(self) -> pd.DataFrame:
+        """The table as it is released: each column as text in its declared format."""
+        return pd.DataFrame({c.name: _released(self.frame[c.name], c) for c in self.schema})
+
+
+def _released(values: pd.Series, column: Column) -> pd.Series:
+    """One column as released text; missing stays None."""
+    if not column.is_numeric:
+        return values.astype(object)
+    numbers = values.to_numpy(dtype=float)
+    present = ~np.isnan(numbers)
+    text = np.full(numbers.size, None, dtype=object)
+    if column.kind is Kind.DATETIME:
+        text[present] = [(EPOCH + timedelta(days=int(day))).isoformat() for day in numbers[present]]
+    elif column.is_whole:
+        text[present] = np.rint(numbers[present]).astype(np.int64).astype(str)
+    else:
+        text[present] = np.char.mod(f"%.{column.decimals}f", numbers[present])
+    return pd.Series(text, index=values.index, dtype=object)

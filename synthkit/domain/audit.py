@@ -1,0 +1,157 @@
+"""AttackResult and AuditReport: what an attacker achieved, with its evidence.
+
+Rules kept by the types: a rate never stands without its interval; an attack that decides states its
+minimum detectable effect; the report names the table it judged by hash.
+"""
+
+import math
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from synthkit.domain.canonical import JsonObject, digest_of
+
+
+class Verdict(StrEnum):
+    """PASS opens the gate by itself. A crash or a NaN is INVALID, never PASS."""
+
+    PASS = "PASS"
+    FAIL = "FAIL"
+    INCONCLUSIVE = "INCONCLUSIVE"
+    INVALID = "INVALID"
+
+    @property
+    def exit_code(self) -> int:
+        """Exit code of `synthkit audit`: 0, 1, 2 or 3."""
+        return {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 2, "INVALID": 3}[self.value]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """A confidence interval at `confidence` (for example 0.95)."""
+
+    lower: float
+    upper: float
+    confidence: float
+
+    def __post_init__(self) -> None:
+        if math.isnan(self.lower) or math.isnan(self.upper) or self.lower > self.upper:
+            raise ValueError("an interval needs lower <= upper and no NaN")
+
+    def to_json(self) -> JsonObject:
+        """Canonical form."""
+        return {"lower": self.lower, "upper": self.upper, "confidence": self.confidence}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackResult:
+    """One attack at one operating point.
+
+    `attack_rate` is how often the attacker claims membership of real members, `control_rate` of
+    holdout patients the generator never saw; `baseline_rate` is what guessing without the synthetic
+    table achieves. `advantage` = attack_rate - control_rate, with its interval. All within [0, 1]
+    (advantage within [-1, 1]). `decides` is False for diagnostics, which never move the verdict.
+    """
+
+    name: str
+    statistic: str
+    attack_rate: float
+    control_rate: float
+    baseline_rate: float
+    attack_interval: Interval
+    control_interval: Interval
+    advantage: float
+    advantage_interval: Interval
+    p_value: float
+    p_adjusted: float
+    minimum_detectable_effect: float
+    decides: bool = True
+    stratum: str = "all"
+
+    def to_json(self) -> JsonObject:
+        """Canonical form; the field names are the command line's contract."""
+        return {
+            "name": self.name,
+            "statistic": self.statistic,
+            "stratum": self.stratum,
+            "attack_rate": self.attack_rate,
+            "control_rate": self.control_rate,
+            "baseline_rate": self.baseline_rate,
+            "attack_interval": self.attack_interval.to_json(),
+            "control_interval": self.control_interval.to_json(),
+            "advantage": self.advantage,
+            "interval": self.advantage_interval.to_json(),
+            "p_value": self.p_value,
+            "p_value_adjusted": self.p_adjusted,
+            "minimum_detectable_effect": self.minimum_detectable_effect,
+            "decides": self.decides,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditReport:
+    """The verdict on one table, and why.
+
+    `table_digest` is the SHA-256 of the synthetic table's canonical CSV bytes; a gate that is handed
+    another table refuses. `hard_rules` lists violated rules in words (for example a copied rare
+    patient). `diagnostics` are labelled figures that decide nothing.
+    """
+
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    attacks: tuple[AttackResult, ...]
+    hard_rules: tuple[str, ...]
+    diagnostics: dict[str, float]
+    table_digest: str
+    schema_digest: str
+    policy_digest: str
+    max_advantage: float
+    alpha: float
+    attempt: int
+    seed: int
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical report."""
+        return digest_of(self.to_json())
+
+    def to_json(self) -> JsonObject:
+        """Canonical form. For the site's own eyes: see `coarse` for what may leave."""
+        return {
+            "verdict": self.verdict.value,
+            "reasons": list(self.reasons),
+            "attacks": [attack.to_json() for attack in self.attacks],
+            "hard_rules": list(self.hard_rules),
+            "diagnostics": dict(self.diagnostics),
+            "table_digest": self.table_digest,
+            "schema_digest": self.schema_digest,
+            "policy_digest": self.policy_digest,
+            "max_advantage": self.max_advantage,
+            "alpha": self.alpha,
+            "attempt": self.attempt,
+            "seed": self.seed,
+            "versions": dict(self.versions),
+        }
+
+    def coarse(self) -> JsonObject:
+        """The part that may leave the site: verdict, limits, attack names and detectable effects
+        rounded up to one hundredth. No rate, p value or reason computed from patients."""
+        return {
+            "verdict": self.verdict.value,
+            "attacks": [
+                {
+                    "name": attack.name,
+                    "statistic": attack.statistic,
+                    "minimum_detectable_effect": math.ceil(attack.minimum_detectable_effect * 100) / 100,
+                }
+                for attack in self.attacks
+                if attack.decides
+            ],
+            "table_digest": self.table_digest,
+            "policy_digest": self.policy_digest,
+            "max_advantage": self.max_advantage,
+            "alpha": self.alpha,
+            "attempt": self.attempt,
+            "versions": dict(self.versions),
+            "report_digest": self.digest,
+        }

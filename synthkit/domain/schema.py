@@ -1,0 +1,237 @@
+"""Schema and Column: what is publicly known about a table before any row is read.
+
+Knows names, kinds, public bounds and categories. Refuses to know any row. Rule: a bound or category
+carries its provenance; what was read off private rows (`"data"`) blocks private training.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from synthkit.domain.canonical import JsonObject, digest_of
+from synthkit.errors import SchemaError
+
+
+class Kind(StrEnum):
+    """What a column's values mean."""
+
+    NUMERIC = "numeric"
+    INTEGER = "integer"
+    BINARY = "binary"
+    CATEGORICAL = "categorical"
+    ORDINAL = "ordinal"
+    DATETIME = "datetime"
+    CODE = "code"
+    EVENT = "event"
+    DURATION = "duration"
+
+
+class Provenance(StrEnum):
+    """Where a column's bounds or categories come from.
+
+    PUBLIC: known without the rows (a code list, a clinical range). DP: bought with budget.
+    DATA: read off the rows; private training refuses it.
+    """
+
+    PUBLIC = "public"
+    DP = "dp"
+    DATA = "data"
+
+
+class Scale(StrEnum):
+    """How a numeric range is divided into bins: evenly, or evenly in log(1 + x - minimum)."""
+
+    LINEAR = "linear"
+    LOG = "log"
+
+
+NUMERIC_KINDS = frozenset({Kind.NUMERIC, Kind.INTEGER, Kind.DURATION, Kind.DATETIME})
+"""Kinds with bounds; all others have categories. A datetime's bounds are ISO dates."""
+
+MAX_CATEGORIES = 10_000
+"""A column with more levels is a free text or an identifier, not a category."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One column of a table.
+
+    `minimum` and `maximum` are inclusive, in `unit`; for a datetime they are days since 1970-01-01.
+    `categories` is the full, ordered list of levels as text. `missing` says whether a cell may be
+    empty. `decimals` is the number of decimals of every released value (0 for whole numbers).
+    `spikes` are values known in advance to be frequent, each kept as a state of its own.
+    """
+
+    name: str
+    kind: Kind
+    minimum: float | None = None
+    maximum: float | None = None
+    categories: tuple[str, ...] = ()
+    unit: str = ""
+    missing: bool = False
+    provenance: Provenance = Provenance.PUBLIC
+    decimals: int = 0
+    scale: Scale = Scale.LINEAR
+    spikes: tuple[float, ...] = ()
+    target: bool = False
+
+    def __post_init__(self) -> None:
+        where = f"column {self.name}"
+        if self.is_numeric:
+            self._check_bounds(where)
+        elif self.kind is not Kind.CODE:
+            self._check_categories(where)
+
+    def _check_bounds(self, where: str) -> None:
+        if self.categories:
+            raise SchemaError("a numeric column has no categories", where=where, fix="remove categories")
+        if self.minimum is None or self.maximum is None:
+            raise SchemaError("minimum and maximum are missing", where=where, fix="give the public bounds")
+        if not self.minimum < self.maximum:
+            raise SchemaError("minimum is not below maximum", where=where, fix="correct the bounds")
+        if not 0 <= self.decimals <= 9:
+            raise SchemaError("decimals is not within 0 to 9", where=where, fix="give 0 to 9")
+        if any(not self.minimum <= spike <= self.maximum for spike in self.spikes):
+            raise SchemaError("a spike lies outside the bounds", where=where, fix="correct spikes")
+
+    def _check_categories(self, where: str) -> None:
+        if self.minimum is not None or self.maximum is not None:
+            raise SchemaError(f"a {self.kind} column has no bounds", where=where, fix="give categories")
+        if not self.categories:
+            raise SchemaError("categories are missing", where=where, fix="list every allowed value")
+        if len(set(self.categories)) != len(self.categories):
+            raise SchemaError("a category is listed twice", where=where, fix="list each once")
+        if "" in self.categories:
+            raise SchemaError("an empty category", where=where, fix="use missing = true for empty cells")
+        if len(self.categories) > MAX_CATEGORIES:
+            raise SchemaError(
+                f"more than {MAX_CATEGORIES} categories", where=where, fix="group them, or drop the column"
+            )
+        if self.kind in (Kind.BINARY, Kind.EVENT) and len(self.categories) != 2:
+            raise SchemaError(f"a {self.kind} column has exactly two categories", where=where)
+
+    @property
+    def is_numeric(self) -> bool:
+        """Whether the column has bounds rather than categories."""
+        return self.kind in NUMERIC_KINDS
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every value is a whole number (days count as whole)."""
+        return self.kind in (Kind.INTEGER, Kind.DATETIME) or (self.is_numeric and self.decimals == 0)
+
+    def to_json(self) -> JsonObject:
+        """All fields, in the canonical document's form."""
+        return {
+            "name": self.name,
+            "kind": self.kind.value,
+            "minimum": self.minimum,
+            "maximum": self.maximum,
+            "categories": list(self.categories),
+            "unit": self.unit,
+            "missing": self.missing,
+            "provenance": self.provenance.value,
+            "decimals": self.decimals,
+            "scale": self.scale.value,
+            "spikes": list(self.spikes),
+            "target": self.target,
+        }
+
+    @classmethod
+    def from_json(cls, document: JsonObject) -> "Column":
+        """Inverse of `to_json`."""
+        return cls(
+            name=document["name"],
+            kind=Kind(document["kind"]),
+            minimum=document["minimum"],
+            maximum=document["maximum"],
+            categories=tuple(document["categories"]),
+            unit=document["unit"],
+            missing=document["missing"],
+            provenance=Provenance(document["provenance"]),
+            decimals=document["decimals"],
+            scale=Scale(document["scale"]),
+            spikes=tuple(document["spikes"]),
+            target=document["target"],
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schema:
+    """A table's columns in release order, and its roles.
+
+    `patient_id` names the column that identifies the patient in the *source* table. It is used to
+    group, to split and to find duplicates; it is never encoded, generated or released.
+    """
+
+    columns: tuple[Column, ...]
+    patient_id: str | None = None
+    visit: str | None = None
+    name: str = "table"
+    ignored: tuple[str, ...] = field(default=())
+    """Source columns that are allowed to be there and are dropped on reading."""
+
+    def __post_init__(self) -> None:
+        names = self.names
+        if not names:
+            raise SchemaError("the schema has no columns", fix="add a [columns.NAME] table for each")
+        if len(set(names)) != len(names):
+            raise SchemaError("a column is declared twice", fix="declare each once")
+        if self.patient_id in names:
+            raise SchemaError(
+                "the patient id is also a data column",
+                where=f"column {self.patient_id}",
+                fix="remove its [columns] table; an id is never generated",
+            )
+
+    def __iter__(self) -> Iterator[Column]:
+        return iter(self.columns)
+
+    def __len__(self) -> int:
+        return len(self.columns)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the data columns, in release order."""
+        return tuple(column.name for column in self.columns)
+
+    def column(self, name: str) -> Column:
+        """The column of that name.
+
+        Raises:
+            SchemaError: There is none.
+        """
+        for column in self.columns:
+            if column.name == name:
+                return column
+        raise SchemaError("no such column", where=f"column {name}", fix="see the schema's [columns]")
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical schema: what a study's signature binds."""
+        return digest_of(self.to_json())
+
+    def not_public(self) -> tuple[str, ...]:
+        """Names of the columns whose bounds or categories were read off the data."""
+        return tuple(c.name for c in self.columns if c.provenance is Provenance.DATA)
+
+    def to_json(self) -> JsonObject:
+        """All fields, in the canonical document's form."""
+        return {
+            "name": self.name,
+            "patient_id": self.patient_id,
+            "visit": self.visit,
+            "ignored": list(self.ignored),
+            "columns": [column.to_json() for column in self.columns],
+        }
+
+    @classmethod
+    def from_json(cls, document: JsonObject) -> "Schema":
+        """Inverse of `to_json`."""
+        return cls(
+            name=document["name"],
+            patient_id=document["patient_id"],
+            visit=document["visit"],
+            ignored=tuple(document["ignored"]),
+            columns=tuple(Column.from_json(entry) for entry in document["columns"]),
+        )

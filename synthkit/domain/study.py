@@ -1,0 +1,168 @@
+"""Study and TrainingPlan: what every site approves before any row is touched.
+
+Everything that decides the privacy cost is here and signed: the coordinator cannot change it later,
+and a site refuses any request that does not carry this study's digest.
+"""
+
+import datetime as dt
+from dataclasses import dataclass, field
+
+from synthkit.domain.canonical import JsonObject, digest_of
+from synthkit.domain.privacy import DpSgdEvent
+from synthkit.domain.schema import Schema
+from synthkit.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """A hospital as the roster knows it.
+
+    `public_key` is its Ed25519 key (64 hexadecimal characters). `declared_size` is a public round
+    figure for its number of patients: it normalises the gradient and weighs the average. The exact
+    number is private.
+    """
+
+    name: str
+    public_key: str
+    declared_size: int
+
+    def __post_init__(self) -> None:
+        if not self.name or not self.name.replace("-", "").replace("_", "").isalnum():
+            raise InputError("a site's name is letters, digits, - and _", where=f"site {self.name!r}")
+        if self.declared_size < 1:
+            raise InputError("declared_size must be at least 1", where=f"site {self.name}")
+
+    def to_json(self) -> JsonObject:
+        """Canonical form."""
+        return {"name": self.name, "public_key": self.public_key, "declared_size": self.declared_size}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingPlan:
+    """One federated (or single-site) private training.
+
+    A site runs `rounds * local_steps` Poisson-sampled steps in all, each clipping every patient's
+    gradient to `max_grad_norm` and adding noise of standard deviation
+    `noise_multiplier * max_grad_norm` to the sum.
+    """
+
+    generator: str
+    rounds: int
+    local_steps: int
+    sample_rate: float
+    noise_multiplier: float
+    max_grad_norm: float
+    delta: float
+    learning_rate: float
+    hyperparameters: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1 or self.local_steps < 1:
+            raise InputError("rounds and local_steps must be at least 1")
+        if not self.max_grad_norm > 0 or not self.learning_rate > 0:
+            raise InputError("max_grad_norm and learning_rate must be positive")
+        if not 0 < self.delta < 1:
+            raise InputError("delta must be within (0, 1)")
+        self.round_event()
+
+    def round_event(self) -> DpSgdEvent:
+        """What one round costs a site."""
+        return DpSgdEvent(
+            noise_multiplier=self.noise_multiplier, sample_rate=self.sample_rate, steps=self.local_steps
+        )
+
+    def total_event(self) -> DpSgdEvent:
+        """What the whole plan costs a site."""
+        return DpSgdEvent(
+            noise_multiplier=self.noise_multiplier,
+            sample_rate=self.sample_rate,
+            steps=self.local_steps * self.rounds,
+        )
+
+    def to_json(self) -> JsonObject:
+        """Canonical form."""
+        return {
+            "generator": self.generator,
+            "rounds": self.rounds,
+            "local_steps": self.local_steps,
+            "sample_rate": self.sample_rate,
+            "noise_multiplier": self.noise_multiplier,
+            "max_grad_norm": self.max_grad_norm,
+            "delta": self.delta,
+            "learning_rate": self.learning_rate,
+            "hyperparameters": dict(self.hyperparameters),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """What is asked of whom. Signed by the coordinator, approved by each site's policy."""
+
+    name: str
+    purpose: str
+    schema: Schema
+    plan: TrainingPlan
+    roster: tuple[Site, ...]
+    expires: dt.date
+    initial_seed: int = 0
+    """Seeds the initial weights only; noise and sampling never depend on it."""
+
+    def __post_init__(self) -> None:
+        if not self.name or not self.name.replace("-", "").replace("_", "").isalnum():
+            raise InputError("a study's name is letters, digits, - and _", where=f"study {self.name!r}")
+        if not self.roster:
+            raise InputError("the roster is empty", where=f"study {self.name}", fix="add [[roster]] entries")
+        names = [site.name for site in self.roster]
+        if len(set(names)) != len(names):
+            raise InputError("a site is on the roster twice", where=f"study {self.name}")
+
+    def site(self, name: str) -> Site:
+        """The roster entry of that name.
+
+        Raises:
+            InputError: The site is not on the roster.
+        """
+        for site in self.roster:
+            if site.name == name:
+                return site
+        raise InputError(f"site {name} is not on the roster", where=f"study {self.name}")
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical study: what is signed, approved and sent with each round."""
+        return digest_of(self.to_json())
+
+    def to_json(self) -> JsonObject:
+        """Canonical form."""
+        return {
+            "format": 1,
+            "name": self.name,
+            "purpose": self.purpose,
+            "schema": self.schema.to_json(),
+            "plan": self.plan.to_json(),
+            "roster": [site.to_json() for site in self.roster],
+            "expires": self.expires.isoformat(),
+            "initial_seed": self.initial_seed,
+        }
+
+    @classmethod
+    def from_json(cls, document: JsonObject) -> "Study":
+        """Inverse of `to_json`.
+
+        Raises:
+            InputError: A field is missing, unknown or of the wrong type.
+        """
+        try:
+            if document["format"] != 1:
+                raise InputError("unknown study format", fix="read it with the version that wrote it")
+            return cls(
+                name=document["name"],
+                purpose=document["purpose"],
+                schema=Schema.from_json(document["schema"]),
+                plan=TrainingPlan(**document["plan"]),
+                roster=tuple(Site(**entry) for entry in document["roster"]),
+                expires=dt.date.fromisoformat(document["expires"]),
+                initial_seed=document["initial_seed"],
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError("the study document is malformed", fix="draft and sign it again") from error

@@ -1,0 +1,1 @@
+"""The wire contract: plain arrays and scalars, no Flower, no rows."""

@@ -99,5 +99,8 @@ def _released(values: pd.Series, column: Column) -> pd.Series:
     elif column.is_whole:
         text[present] = np.rint(numbers[present]).astype(np.int64).astype(str)
     else:
-        text[present] = np.char.mod(f"%.{column.decimals}f", numbers[present])
+        released = np.char.mod(f"%.{column.decimals}f", numbers[present])
+        zero = f"{0.0:.{column.decimals}f}"
+        # A minus before zero would be lost in Parquet, and with it the digest.
+        text[present] = np.where(released == f"-{zero}", zero, released)
     return pd.Series(text, index=values.index, dtype=object)

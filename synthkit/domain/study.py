@@ -8,7 +8,7 @@ import datetime as dt
 from dataclasses import dataclass, field
 
 from synthkit.domain.canonical import JsonObject, digest_of
-from synthkit.domain.privacy import DpSgdEvent
+from synthkit.domain.privacy import DpSgdEvent, GaussianEvent, PrivacyEvent
 from synthkit.domain.schema import Schema
 from synthkit.errors import InputError
 
@@ -43,7 +43,8 @@ class TrainingPlan:
 
     A site runs `rounds * local_steps` Poisson-sampled steps in all, each clipping every patient's
     gradient to `max_grad_norm` and adding noise of standard deviation
-    `noise_multiplier * max_grad_norm` to the sum.
+    `noise_multiplier * max_grad_norm` to the sum. One more round then fits the generator's prior: one
+    Gaussian mechanism on bounded per-patient statistics, of `prior_noise_multiplier`.
     """
 
     generator: str
@@ -51,6 +52,7 @@ class TrainingPlan:
     local_steps: int
     sample_rate: float
     noise_multiplier: float
+    prior_noise_multiplier: float
     max_grad_norm: float
     delta: float
     learning_rate: float
@@ -63,21 +65,41 @@ class TrainingPlan:
             raise InputError("max_grad_norm and learning_rate must be positive")
         if not 0 < self.delta < 1:
             raise InputError("delta must be within (0, 1)")
-        self.round_event()
+        self.total_events()
 
-    def round_event(self) -> DpSgdEvent:
-        """What one round costs a site."""
-        return DpSgdEvent(
-            noise_multiplier=self.noise_multiplier, sample_rate=self.sample_rate, steps=self.local_steps
-        )
+    @property
+    def server_rounds(self) -> int:
+        """Rounds on the wire: the training rounds and the prior's."""
+        return self.rounds + 1
 
-    def total_event(self) -> DpSgdEvent:
+    @property
+    def total_steps(self) -> int:
+        """Training steps a site takes over the whole plan."""
+        return self.rounds * self.local_steps
+
+    def is_prior_round(self, server_round: int) -> bool:
+        """Whether this round (counted from 1) fits the prior instead of training."""
+        return server_round == self.server_rounds
+
+    def round_events(self, server_round: int) -> tuple[PrivacyEvent, ...]:
+        """What one round (counted from 1) costs a site.
+
+        Raises:
+            InputError: The plan has no such round.
+        """
+        if not 1 <= server_round <= self.server_rounds:
+            raise InputError(f"round {server_round} is not in the plan", fix=f"1 to {self.server_rounds}")
+        if self.is_prior_round(server_round):
+            return (GaussianEvent(noise_multiplier=self.prior_noise_multiplier),)
+        return (self._steps(self.local_steps),)
+
+    def total_events(self) -> tuple[PrivacyEvent, ...]:
         """What the whole plan costs a site."""
-        return DpSgdEvent(
-            noise_multiplier=self.noise_multiplier,
-            sample_rate=self.sample_rate,
-            steps=self.local_steps * self.rounds,
-        )
+        prior = GaussianEvent(noise_multiplier=self.prior_noise_multiplier)
+        return (self._steps(self.total_steps), prior)
+
+    def _steps(self, steps: int) -> DpSgdEvent:
+        return DpSgdEvent(noise_multiplier=self.noise_multiplier, sample_rate=self.sample_rate, steps=steps)
 
     def to_json(self) -> JsonObject:
         """Canonical form."""
@@ -87,6 +109,7 @@ class TrainingPlan:
             "local_steps": self.local_steps,
             "sample_rate": self.sample_rate,
             "noise_multiplier": self.noise_multiplier,
+            "prior_noise_multiplier": self.prior_noise_multiplier,
             "max_grad_norm": self.max_grad_norm,
             "delta": self.delta,
             "learning_rate": self.learning_rate,

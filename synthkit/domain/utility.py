@@ -69,8 +69,8 @@ class Moments:
 class UtilityReport:
     """What `synthkit evaluate` measured.
 
-    `floor` is the quality of independent columns (every relation destroyed), `ceiling` that of a
-    disjoint half of the real rows: sdmetrics' scale is compressed and means little without both.
+    `floor` is the quality of independent columns (every relation destroyed), `ceiling` that of other
+    real rows in the synthetic table's place: sdmetrics' scale is compressed and means little without both.
     `total_variation` holds the mean total variation distance of one- and two-way tables.
     """
 
@@ -83,6 +83,8 @@ class UtilityReport:
     """By column: real, synthetic."""
     missing_rates: dict[str, tuple[float, float]] = field(default_factory=dict)
     """By column that may be missing: real, synthetic."""
+    notes: tuple[str, ...] = ()
+    """Plain words on whatever departs from the plain case, for example rows split for want of a holdout."""
 
     def to_json(self) -> JsonObject:
         """Canonical form; the field names are the command line's contract."""
@@ -102,4 +104,5 @@ class UtilityReport:
                 name: {"real": real, "synthetic": synthetic}
                 for name, (real, synthetic) in self.missing_rates.items()
             },
+            "notes": list(self.notes),
         }

@@ -1,1 +1,1 @@
-"""See the README's map."""
+"""Decides, signs and seals: what leaves a site leaves through here, and is checked here on arrival."""

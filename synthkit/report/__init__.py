@@ -1,1 +1,1 @@
-"""See the README's map."""
+"""Pages for people: one HTML file each, pictures inside, nothing loaded from anywhere."""

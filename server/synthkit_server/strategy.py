@@ -1,0 +1,250 @@
+"""The round loop: ask every site, wait, check, average, record.
+
+Knows the study, the Grid and which node is which site. Trusts neither replies nor their number. Rules
+kept here, none of which Flower's own strategies keep:
+
+1. A round has a deadline and a quorum; below the quorum the study stops and names the sites and codes.
+2. A reply counts for the site whose node it came from, and only after `validation.check_reply`.
+3. A site weighs what the signed roster declares, whatever its reply says.
+4. A site's ledger has to move on from round to round (`mirror`).
+5. Sites are summed in roster order, so the same replies give the same bytes.
+6. Every finished round is on disk before the next one is asked for.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from flwr.app import Message
+from flwr.serverapp import Grid
+
+from synthkit.domain.study import Study
+from synthkit.errors import InputError, PeerError, SynthkitError
+from synthkit.federation.messages import TrainReply, TrainRequest, Weights, digest_weights
+from synthkit.federation.refusal import RefusalCode
+from synthkit_server.aggregation import plain_average, weighted_average
+from synthkit_server.checkpoint import Checkpoint, Progress
+from synthkit_server.mirror import BudgetMirror
+from synthkit_server.result import FederationResult, LedgerMark, Refusal, RoundSummary
+from synthkit_server.validation import check_reply, check_start, sane_update_norm
+from synthkit_server.wire import address, pack_request, unpack_reply
+
+log = logging.getLogger("synthkit.coordinator")
+
+MIRROR = "mirror.jsonl"
+
+OnRound = Callable[[RoundSummary], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundRules:
+    """How the coordinator conducts rounds; nothing here changes what a site spends.
+
+    `min_sites` is the quorum (None: the whole roster). The prior is fitted to, and the study ends with,
+    the mean of the last `average_last` training rounds' averages. `max_update_norm` overrides the bound
+    derived from the plan.
+    """
+
+    deadline_s: float = 3600.0
+    min_sites: int | None = None
+    average_last: int = 1
+    max_update_norm: float | None = None
+    poll_s: float = 0.25
+
+    def __post_init__(self) -> None:
+        if not self.deadline_s > 0 or not self.poll_s > 0:
+            raise InputError("deadline and polling interval must be positive", fix="give seconds")
+        if self.average_last < 1:
+            raise InputError("average_last must be at least 1")
+        if self.min_sites is not None and self.min_sites < 1:
+            raise InputError("min_sites must be at least 1")
+
+    def quorum(self, study: Study) -> int:
+        """How many sites have to answer a round.
+
+        Raises:
+            InputError: More than the roster has.
+        """
+        quorum = len(study.roster) if self.min_sites is None else self.min_sites
+        if quorum > len(study.roster):
+            raise InputError("min_sites exceeds the roster", where=f"study {study.name}")
+        return quorum
+
+
+def run_rounds(
+    grid: Grid,
+    study: Study,
+    initial: Weights,
+    *,
+    sites: Mapping[str, int],
+    rules: RoundRules | None = None,
+    checkpoint: Path | None = None,
+    on_round: OnRound | None = None,
+) -> FederationResult:
+    """Run a study's rounds, from the beginning or from where its checkpoint stands.
+
+    Args:
+        grid: Connected to the sites' nodes.
+        study: Approved and verified by the caller.
+        initial: float32 arrays that the first round starts from.
+        sites: Node id by site name, as the SuperLink authenticated them. A roster site without a node
+            counts as offline.
+        rules: Deadline, quorum and averaging.
+        checkpoint: Folder for progress and `mirror.jsonl`; None keeps both in memory.
+        on_round: Told of each finished round.
+
+    Raises:
+        InputError: The weights, the rules or the checkpoint do not fit the study.
+        PeerError: A round had fewer usable replies than the quorum.
+    """
+    rules = rules or RoundRules()
+    check_start(initial)
+    rules.quorum(study)
+    store = _open_checkpoint(checkpoint, study, initial, rules)
+    progress = store.load() if store else Progress()
+    mirror = BudgetMirror(checkpoint / MIRROR if checkpoint else None)
+    conductor = _Conductor(grid=grid, study=study, sites=sites, rules=rules, mirror=mirror)
+    for server_round in range(len(progress.rounds) + 1, study.plan.server_rounds + 1):
+        base = _base(study, server_round, progress, initial)
+        summary, weights = conductor.round(server_round, base)
+        progress = progress.after(summary, weights, keep=rules.average_last)
+        if store:
+            store.save(progress)
+        if on_round:
+            on_round(summary)
+    return FederationResult(
+        study_digest=study.digest,
+        weights=progress.recent[-1],
+        rounds=progress.rounds,
+        ledgers=_ledger_marks(study, mirror),
+    )
+
+
+def _open_checkpoint(
+    directory: Path | None, study: Study, initial: Weights, rules: RoundRules
+) -> Checkpoint | None:
+    if directory is None:
+        return None
+    return Checkpoint(
+        directory,
+        study_digest=study.digest,
+        initial_digest=digest_weights(initial),
+        average_last=rules.average_last,
+    )
+
+
+def _base(study: Study, server_round: int, progress: Progress, initial: Weights) -> Weights:
+    """What a round starts from: the round before, and for the prior the mean of the last ones.
+
+    The prior describes the encoder's codes, so it has to be fitted to the very weights that are kept.
+    """
+    if not progress.recent:
+        return initial
+    if study.plan.is_prior_round(server_round):
+        return plain_average(progress.recent)
+    return progress.recent[-1]
+
+
+def _ledger_marks(study: Study, mirror: BudgetMirror) -> dict[str, LedgerMark]:
+    """Where each site's ledger stood after this study's last accepted reply."""
+    entries = ((site.name, mirror.last(site.name)) for site in study.roster)
+    return {
+        name: LedgerMark(counter=entry.ledger_counter, head=entry.ledger_head)
+        for name, entry in entries
+        if entry is not None and entry.study_digest == study.digest
+    }
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Conductor:
+    """One study on one Grid."""
+
+    grid: Grid
+    study: Study
+    sites: Mapping[str, int]
+    rules: RoundRules
+    mirror: BudgetMirror
+
+    def round(self, server_round: int, base: Weights) -> tuple[RoundSummary, Weights]:
+        """One round from `base` to the sites' average.
+
+        Raises:
+            PeerError: Below the quorum.
+        """
+        request = TrainRequest(study_digest=self.study.digest, server_round=server_round, weights=base)
+        messages = self._exchange(request)
+        outcomes = [self._outcome(site.name, messages.get(site.name), request) for site in self.study.roster]
+        replies = [outcome for outcome in outcomes if isinstance(outcome, TrainReply)]
+        refusals = tuple(outcome for outcome in outcomes if isinstance(outcome, Refusal))
+        for refusal in refusals:
+            log.warning("round %d without %s", server_round, refusal)
+        if len(replies) < self.rules.quorum(self.study):
+            raise PeerError(
+                f"round {server_round} is below its quorum of {self.rules.quorum(self.study)} sites",
+                where=f"study {self.study.name}",
+                fix="; ".join(str(refusal) for refusal in refusals),
+            )
+        sizes = [float(self.study.site(reply.site).declared_size) for reply in replies]
+        weights = weighted_average([reply.weights for reply in replies], sizes)
+        summary = RoundSummary(
+            server_round=server_round,
+            sites=tuple(reply.site for reply in replies),
+            refusals=refusals,
+            weights_digest=digest_weights(weights),
+        )
+        return summary, weights
+
+    def _exchange(self, request: TrainRequest) -> dict[str, Message | RefusalCode]:
+        """Send the request to every connected site and collect what comes back in time."""
+        names = [site.name for site in self.study.roster if site.name in self.sites]
+        content = pack_request(request)
+        outgoing = [
+            address(
+                content,
+                node_id=self.sites[name],
+                server_round=request.server_round,
+                ttl_s=self.rules.deadline_s,
+            )
+            for name in names
+        ]
+        ids = list(self.grid.push_messages(outgoing))
+        received: dict[str, Message | RefusalCode] = dict.fromkeys(names, RefusalCode.UNREACHABLE)
+        waiting = {message_id: name for message_id, name in zip(ids, names, strict=False) if message_id}
+        deadline = time.monotonic() + self.rules.deadline_s
+        while waiting:
+            for message in self.grid.pull_messages(list(waiting)):
+                name = waiting.pop(message.metadata.reply_to_message_id, None)
+                if name is not None:
+                    received[name] = message
+            if not waiting or time.monotonic() >= deadline:
+                break
+            time.sleep(self.rules.poll_s)
+        received.update(dict.fromkeys(waiting.values(), RefusalCode.DEADLINE))
+        return received
+
+    def _outcome(
+        self, name: str, received: Message | RefusalCode | None, request: TrainRequest
+    ) -> TrainReply | Refusal:
+        """A reply that counts, or why there is none."""
+        if received is None:
+            return Refusal(site=name, code=RefusalCode.OFFLINE)
+        if isinstance(received, RefusalCode):
+            return Refusal(site=name, code=received)
+        try:
+            answer = self._checked(name, received, request)
+        except SynthkitError as error:
+            return Refusal(site=name, code=RefusalCode.INVALID, detail=error.what)
+        return Refusal(site=name, code=answer) if isinstance(answer, RefusalCode) else answer
+
+    def _checked(self, name: str, message: Message, request: TrainRequest) -> TrainReply | RefusalCode:
+        if not message.has_error() and message.metadata.src_node_id != self.sites[name]:
+            raise InputError("came from another node")
+        answer = unpack_reply(message, like=request.weights)
+        if isinstance(answer, RefusalCode):
+            return answer
+        bound = self.rules.max_update_norm or sane_update_norm(self.study.plan, request)
+        check_reply(answer, request=request, site=self.study.site(name), max_norm=bound)
+        self.mirror.record(answer)
+        return answer

@@ -1,0 +1,134 @@
+"""Tables in and out: a file becomes a PatientTable or SyntheticTable only when it fits its schema.
+
+Knows files and schemas. Refuses a table that breaks its schema in any cell. Rules: a message names
+column and row, never a cell; a file is written whole or not at all.
+"""
+
+import datetime as dt
+import gzip
+import io
+import os
+import secrets
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from synthkit.data.checking import CheckedCells, check_cells, check_error
+from synthkit.data.reading import format_of, read_raw
+from synthkit.data.table import EPOCH, PatientTable, SyntheticTable
+from synthkit.domain.schema import Column, Kind, Schema
+from synthkit.domain.toml_reading import shown
+from synthkit.errors import InputError
+
+
+def read_frame(path: str | Path) -> pd.DataFrame:
+    """Read a CSV, gzipped CSV or Parquet file as text: object columns, missing None.
+
+    Raises:
+        InputError: The file cannot be read as a table.
+    """
+    return read_raw(Path(path), shown(Path(path).name)).frame
+
+
+def read_table(
+    path: str | Path, schema: Schema, *, where: str | None = None, one_row_per_patient: bool = False
+) -> PatientTable:
+    """Read patients' rows and check them.
+
+    Args:
+        path: A CSV, gzipped CSV or Parquet file.
+        schema: What it has to fit. Columns it ignores are dropped, as are the patient id, once it has
+            grouped the rows, and a visit column that is not a data column.
+        where: What messages call the file; its name without the directory unless given.
+        one_row_per_patient: Whether a patient's second row is refused.
+
+    Raises:
+        InputError: The file cannot be read as a table.
+        SchemaError: It does not fit; the message names the first violation.
+    """
+    cells = _read_cells(Path(path), schema, where, one_row_per_patient)
+    return PatientTable(schema=schema, frame=_frame(cells, schema), patients=cells.patients)
+
+
+def read_synthetic(path: str | Path, schema: Schema, *, where: str | None = None) -> SyntheticTable:
+    """Read a table that was generated; it holds the schema's data columns and nothing else.
+
+    Raises:
+        InputError: The file cannot be read as a table.
+        SchemaError: It does not fit; the message names the first violation.
+    """
+    visit = schema.visit if schema.visit in schema.names else None
+    released = Schema(columns=schema.columns, name=schema.name, visit=visit)
+    cells = _read_cells(Path(path), released, where, False)
+    return SyntheticTable(schema=schema, frame=_frame(cells, schema))
+
+
+def _read_cells(path: Path, schema: Schema, where: str | None, one_row: bool) -> CheckedCells:
+    place = where if where is not None else shown(path.name)
+    cells = check_cells(read_raw(path, place), schema, one_row_per_patient=one_row)
+    if not cells.result.is_valid:
+        raise check_error(cells.result, place)
+    return cells
+
+
+def _frame(cells: CheckedCells, schema: Schema) -> pd.DataFrame:
+    return pd.DataFrame({name: cells.columns[name] for name in schema.names})
+
+
+def write_table(table: SyntheticTable, path: str | Path) -> None:
+    """Write a synthetic table as CSV, gzipped CSV or Parquet, by the file's ending.
+
+    The CSV is the table's canonical bytes. Parquet has real types: int64, double, date32, string. The
+    file appears whole or not at all; an existing one is replaced.
+
+    Raises:
+        InputError: The ending is unknown or the file cannot be written.
+    """
+    target = Path(path)
+    ending = format_of(target)
+    if ending == ".parquet":
+        data = _parquet_bytes(table)
+    else:
+        data = table.to_csv_bytes()
+        data = gzip.compress(data, mtime=0) if ending == ".csv.gz" else data
+    _write_atomically(target, data)
+
+
+def _write_atomically(target: Path, data: bytes) -> None:
+    draft = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
+    try:
+        with draft.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(target)
+        return
+    except OSError:
+        draft.unlink(missing_ok=True)
+    raise InputError("the file cannot be written", where=shown(target.name), fix="check the folder")
+
+
+def _parquet_bytes(table: SyntheticTable) -> bytes:
+    arrays = {column.name: _arrow_array(table.frame[column.name], column) for column in table.schema}
+    buffer = io.BytesIO()
+    pq.write_table(pa.table(arrays), buffer)
+    return buffer.getvalue()
+
+
+def _arrow_array(values: pd.Series, column: Column) -> pa.Array:
+    """One column with its real type, rounded as it is released."""
+    if not column.is_numeric:
+        return pa.array(values.astype(object).where(values.notna(), None).tolist(), type=pa.string())
+    numbers = values.to_numpy(dtype=float)
+    missing = np.isnan(numbers)
+    filled = np.where(missing, 0.0, numbers)
+    if column.kind is Kind.DATETIME:
+        days = [EPOCH + dt.timedelta(days=int(day)) for day in filled]
+        return pa.array(days, type=pa.date32(), mask=missing)
+    if column.is_whole:
+        return pa.array(np.rint(filled).astype(np.int64), mask=missing)
+    rounded = np.char.mod(f"%.{column.decimals}f", filled).astype(float) + 0.0
+    return pa.array(rounded, mask=missing)

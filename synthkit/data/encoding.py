@@ -1,0 +1,224 @@
+"""Encoding: from a table to states and back. A function of the schema alone.
+
+Knows bins, categories and the missing state. Refuses to look at a row when it is made: every
+parameter comes from the schema's public bounds and categories, so it may leave with a model. Fitting
+on any two sets of patients gives the same bytes.
+
+Every column becomes one categorical variable. A numeric column's states are its declared spikes, then
+its bins; a whole-number column of few values has one state a value. A value is decoded uniformly
+within its bin: the likelihood then is a histogram's, which keeps skew, gaps and heaps that a squared
+error smooths away.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from synthkit.data.table import PatientTable, SyntheticTable
+from synthkit.domain.canonical import JsonObject
+from synthkit.domain.conditions import Condition, allowed
+from synthkit.domain.layout import Layout, StateWeights
+from synthkit.domain.schema import Column, Kind, Scale, Schema
+from synthkit.errors import ConditionError, SchemaError
+
+BINS = 32
+"""Bins of a numeric column. More bins cost private training more noise; 32 of a public clinical range
+keep the mean two-way total variation distance under 0.04 on Diabetes 130."""
+
+MAX_SINGLE_VALUES = 48
+"""A whole-number column with at most this many possible values gets one state per value."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ColumnEncoding:
+    """One column's states: `spikes`, then bins between `edges`, or the categories; then missing.
+
+    Bin i holds edges[i] <= x < edges[i + 1] (the last bin includes its upper edge). For whole numbers
+    the edges lie on half numbers.
+    """
+
+    column: Column
+    edges: np.ndarray
+
+    @property
+    def spikes(self) -> tuple[float, ...]:
+        """Values with a state of their own."""
+        return self.column.spikes
+
+    @property
+    def present_states(self) -> int:
+        """Number of states that mean a value."""
+        if self.column.is_numeric:
+            return len(self.spikes) + self.edges.size - 1
+        return len(self.column.categories)
+
+    @property
+    def states(self) -> int:
+        """Number of states, missing included where allowed."""
+        return self.present_states + int(self.column.missing)
+
+    def encode(self, values: pd.Series) -> np.ndarray:
+        """States of a column's values, int64, shape (rows,)."""
+        if self.column.is_numeric:
+            return self._encode_numbers(values.to_numpy(dtype=float))
+        codes = pd.Categorical(values, categories=list(self.column.categories)).codes.astype(np.int64)
+        return np.where(codes < 0, self.present_states, codes)
+
+    def _encode_numbers(self, numbers: np.ndarray) -> np.ndarray:
+        bins = np.searchsorted(self.edges, numbers, side="right") - 1
+        states = np.clip(bins, 0, self.edges.size - 2) + len(self.spikes)
+        for state, spike in enumerate(self.spikes):
+            states[numbers == spike] = state
+        states[np.isnan(numbers)] = self.present_states
+        return states.astype(np.int64)
+
+    def interval(self, state: int, conditions: Sequence[Condition]) -> tuple[float, float]:
+        """The part of a bin that the conditions allow, as (low, high); empty when low > high."""
+        low, high = (
+            float(self.edges[state - len(self.spikes)]),
+            float(self.edges[state - len(self.spikes) + 1]),
+        )
+        rule = allowed(self.column, conditions)
+        margin = 0.5 if self.column.is_whole else 0.0
+        return max(low, rule.low - margin), min(high, rule.high + margin)
+
+    def weights(self, conditions: Sequence[Condition]) -> np.ndarray:
+        """Share of each state that the conditions allow, float64, shape (states,)."""
+        rule = allowed(self.column, conditions)
+        weights = np.zeros(self.states)
+        if not self.column.is_numeric:
+            weights[list(rule.categories)] = 1.0
+        else:
+            for state, spike in enumerate(self.spikes):
+                weights[state] = float(rule.permits(spike))
+            for state in range(len(self.spikes), self.present_states):
+                weights[state] = self._bin_share(state, conditions)
+        if self.column.missing:
+            weights[-1] = float(rule.missing)
+        return weights
+
+    def _bin_share(self, state: int, conditions: Sequence[Condition]) -> float:
+        low, high = self.interval(state, conditions)
+        full = float(np.diff(self.edges)[state - len(self.spikes)])
+        return max(0.0, (high - low) / full)
+
+    def decode(
+        self, states: np.ndarray, rng: np.random.Generator, conditions: Sequence[Condition]
+    ) -> np.ndarray:
+        """Values of the states: float64 (missing: NaN), or object text (missing: None)."""
+        if not self.column.is_numeric:
+            levels = np.array([*self.column.categories, None], dtype=object)
+            return levels[states]
+        low, high = self._bounds_of_states(conditions)
+        numbers = rng.uniform(low[states], high[states])
+        rounded = np.round(numbers, self.column.decimals)
+        if self.column.is_whole:
+            rounded = np.clip(np.rint(numbers), np.ceil(low[states]), np.floor(high[states]))
+        values = np.clip(rounded, self.column.minimum, self.column.maximum)
+        is_spike = states < len(self.spikes)
+        values[is_spike] = np.array([*self.spikes, 0.0])[states[is_spike]]
+        values[states == self.present_states] = np.nan
+        return self._keep_inside(values, states, conditions)
+
+    def _bounds_of_states(self, conditions: Sequence[Condition]) -> tuple[np.ndarray, np.ndarray]:
+        low, high = np.zeros(self.states), np.zeros(self.states)
+        for state in range(len(self.spikes), self.present_states):
+            lower, upper = self.interval(state, conditions)
+            low[state], high[state] = lower, max(lower, upper)
+        return low, high
+
+    def _keep_inside(
+        self, values: np.ndarray, states: np.ndarray, conditions: Sequence[Condition]
+    ) -> np.ndarray:
+        """Rounding may step over a condition's bound by less than one unit; step back onto it."""
+        rule = allowed(self.column, conditions)
+        unit = 10.0**-self.column.decimals
+        inside = (states >= len(self.spikes)) & (states < self.present_states)
+        low = np.ceil(round(max(rule.low, self.column.minimum or 0.0) / unit, 6)) * unit
+        high = np.floor(round(min(rule.high, self.column.maximum or 0.0) / unit, 6)) * unit
+        return np.where(inside, np.round(np.clip(values, low, high), self.column.decimals), values)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Encoding:
+    """All columns' encodings, in schema order."""
+
+    schema: Schema
+    columns: tuple[ColumnEncoding, ...]
+
+    @property
+    def layout(self) -> Layout:
+        """Number of states per column: all a generator is told."""
+        return Layout(names=self.schema.names, states=tuple(c.states for c in self.columns))
+
+    def encode(self, table: PatientTable) -> np.ndarray:
+        """States of every row, int64, shape (rows, columns)."""
+        return np.column_stack([c.encode(table.frame[c.column.name]) for c in self.columns])
+
+    def decode(
+        self, states: np.ndarray, rng: np.random.Generator, conditions: Sequence[Condition] = ()
+    ) -> SyntheticTable:
+        """Rows of the states, shape (rows, columns), every condition honoured exactly."""
+        values = {
+            c.column.name: c.decode(states[:, index], rng, conditions) for index, c in enumerate(self.columns)
+        }
+        return SyntheticTable(schema=self.schema, frame=pd.DataFrame(values, columns=list(self.schema.names)))
+
+    def restrict(self, conditions: Sequence[Condition]) -> StateWeights:
+        """The conditions as allowed shares of states, for the generator.
+
+        Raises:
+            ConditionError: No value of a column satisfies them.
+        """
+        named = {condition.column for condition in conditions}
+        weights = {i: c.weights(conditions) for i, c in enumerate(self.columns) if c.column.name in named}
+        for index, shares in weights.items():
+            if not shares.any():
+                raise ConditionError(
+                    "no value satisfies the conditions", where=f"column {self.schema.names[index]}"
+                )
+        return weights
+
+    def to_json(self) -> JsonObject:
+        """What a model's header records. The edges follow from the schema and are not repeated."""
+        return {"format": 1, "bins": BINS, "max_single_values": MAX_SINGLE_VALUES, "provenance": "schema"}
+
+
+def fit_encoding(schema: Schema) -> Encoding:
+    """The encoding of a schema. Reads no row, costs no budget.
+
+    Raises:
+        SchemaError: A column's kind cannot be generated as one value a patient.
+    """
+    return Encoding(schema=schema, columns=tuple(_fit_column(column) for column in schema))
+
+
+def _fit_column(column: Column) -> ColumnEncoding:
+    if column.kind is Kind.CODE:
+        raise SchemaError(
+            "a code column belongs to a longitudinal table",
+            where=f"column {column.name}",
+            fix="use a longitudinal generator, or declare its levels as categories",
+        )
+    edges = _edges(column) if column.is_numeric else np.zeros(0)
+    return ColumnEncoding(column=column, edges=edges)
+
+
+def _edges(column: Column) -> np.ndarray:
+    """Bin edges from the public bounds; strictly increasing, first and last enclose the range."""
+    low, high = float(column.minimum or 0.0), float(column.maximum or 0.0)
+    if column.is_whole:
+        low, high = low - 0.5, high + 0.5
+        if high - low <= MAX_SINGLE_VALUES:
+            return np.arange(low, high + 0.25)
+    if column.scale is Scale.LOG:
+        edges = low + np.expm1(np.linspace(0.0, np.log1p(high - low), BINS + 1))
+    else:
+        edges = np.linspace(low, high, BINS + 1)
+    edges[0], edges[-1] = low, high
+    if column.is_whole:
+        edges = np.unique(np.floor(edges) + 0.5)
+        edges = np.unique(np.concatenate([[low], edges[(edges > low) & (edges < high)], [high]]))
+    return edges

@@ -1,0 +1,1 @@
+"""Public example tables that ship with the package; `synthkit.data.bundled` opens them."""

@@ -1,0 +1,226 @@
+"""From a file to text: CSV, gzipped CSV and Parquet, cell by cell, nothing guessed.
+
+Knows file formats. Refuses to know a schema. Rules: only an empty cell is missing ("NA" is a text);
+every reader gives the same text for the same value (whole floats without .0, ISO dates, true/false);
+what is not a table is refused in one line that holds no cell, no directory and no count of rows.
+Errors are raised outside the `except` that met them, so that no chained exception carries a cell.
+"""
+
+import contextlib
+import csv
+import datetime as dt
+import gzip
+import io
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from synthkit.domain.toml_reading import shown
+from synthkit.errors import InputError
+
+FORMATS = (".csv", ".csv.gz", ".parquet")
+FORMATS_FIX = f"use a file ending in {', '.join(FORMATS)}"
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class RawTable:
+    """Cells as text (missing: None), column names as found; `lines` is each row's line in the file, or
+    None where a file has no lines.
+    """
+
+    frame: pd.DataFrame
+    lines: np.ndarray | None
+
+
+def format_of(path: Path) -> str:
+    """The file's format by its name.
+
+    Raises:
+        InputError: The ending is none of `FORMATS`.
+    """
+    for ending in FORMATS:
+        if path.name.lower().endswith(ending):
+            return ending
+    raise InputError("the format is not known", where=shown(path.name), fix=FORMATS_FIX)
+
+
+def read_raw(path: Path, where: str) -> RawTable:
+    """Read a file's cells as text.
+
+    Args:
+        path: The file.
+        where: What messages call it.
+
+    Raises:
+        InputError: The file is missing, unreadable, empty, not a table, ragged, not UTF-8, has two
+            columns of one name, or has no rows.
+    """
+    ending = format_of(path)
+    data = _bytes_of(path, where)
+    if not data:
+        raise InputError("the file is empty", where=where, fix="give a table with a header and rows")
+    if ending == ".parquet":
+        return _read_parquet(data, where)
+    if ending == ".csv.gz":
+        data = _unzipped(data, where)
+    return _read_csv(data, where)
+
+
+def _bytes_of(path: Path, where: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        what, fix = "there is no such file", "check the name"
+    except IsADirectoryError:
+        what, fix = "is a folder, not a file", "name the file in it"
+    except OSError:
+        what, fix = "the file cannot be read", "check its permissions"
+    raise InputError(what, where=where, fix=fix)
+
+
+def _unzipped(data: bytes, where: str) -> bytes:
+    with contextlib.suppress(OSError, EOFError, zlib.error):
+        return gzip.decompress(data)
+    raise InputError("is not a whole gzip file", where=where, fix="export it again, or name it .csv")
+
+
+def _read_csv(data: bytes, where: str) -> RawTable:
+    text = _decoded(data, where)
+    rows, lines, problem = _parsed_rows(text)
+    if problem:
+        raise InputError(problem, where=where, fix="export it as comma-separated UTF-8 with one header line")
+    if not rows:
+        raise InputError("the file is empty", where=where, fix="give a table with a header and rows")
+    header = rows.pop(0)
+    _check_header(header, where)
+    if not rows:
+        raise InputError("the table has a header but no rows", where=where, fix="export it again")
+    columns = {name: _emptied(cells) for name, cells in zip(header, zip(*rows, strict=True), strict=True)}
+    return RawTable(frame=pd.DataFrame(columns, dtype=object), lines=np.array(lines[1:]))
+
+
+def _decoded(data: bytes, where: str) -> str:
+    if data[:2] == b"\x1f\x8b":
+        raise InputError("is compressed", where=where, fix="name it .csv.gz")
+    if data[:4] == b"PAR1":
+        raise InputError("is a Parquet file", where=where, fix="name it .parquet")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise InputError("is not UTF-8 text", where=where, fix="save it as CSV in UTF-8")
+    return text
+
+
+def _parsed_rows(text: str) -> tuple[list[list[str]], list[int], str]:
+    """Rows, the line each ends on, and what is wrong with the file ("" when nothing is).
+
+    Blank lines are passed over, as every CSV reader does.
+    """
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    rows: list[list[str]] = []
+    lines: list[int] = []
+    try:
+        for row in reader:
+            if not row:
+                continue
+            if rows and len(row) != len(rows[0]):
+                return rows, lines, f"line {reader.line_num}: not as many cells as the header has"
+            rows.append(row)
+            lines.append(reader.line_num)
+    except csv.Error:
+        return rows, lines, f"line {reader.line_num}: broken quotes or a cell without end"
+    return rows, lines, ""
+
+
+def _check_header(names: Sequence[str], where: str) -> None:
+    """Positions, not names: without its header line, a file's first row holds a patient's cells."""
+    places: dict[str, int] = {}
+    for place, name in enumerate(names, 1):
+        if not name.strip():
+            raise InputError(f"header: column {place} has no name", where=where, fix="name every column")
+        if name in places:
+            raise InputError(
+                f"header: columns {places[name]} and {place} have the same name",
+                where=where,
+                fix="rename one",
+            )
+        places[name] = place
+
+
+def _emptied(cells: Sequence[str]) -> list[str | None]:
+    return [cell or None for cell in cells]
+
+
+def _read_parquet(data: bytes, where: str) -> RawTable:
+    table: pa.Table | None = None
+    with contextlib.suppress(pa.ArrowException, OSError, ValueError):
+        table = pq.ParquetFile(io.BytesIO(data)).read()
+    if table is None:
+        raise InputError("is not a readable Parquet file", where=where, fix="export it again")
+    _check_header(table.column_names, where)
+    if not table.num_columns or not table.num_rows:
+        raise InputError("the table has no columns or no rows", where=where, fix="export it again")
+    columns = {name: _texts_of(table.column(name), place, where) for place, name in _numbered(table)}
+    return RawTable(frame=pd.DataFrame(columns, dtype=object), lines=None)
+
+
+def _numbered(table: pa.Table) -> Iterator[tuple[int, str]]:
+    return enumerate(table.column_names, 1)
+
+
+def _texts_of(column: pa.ChunkedArray, place: int, where: str) -> np.ndarray:
+    """One Parquet column as text, object array (rows,); each distinct value is converted once."""
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pa.types.is_float32(column.type) or pa.types.is_float16(column.type):
+        column = _widened(column)
+    if pa.types.is_nested(column.type) or pa.types.is_binary(column.type):
+        raise InputError(
+            f"header: column {place} holds no plain values", where=where, fix="flatten it, or leave it out"
+        )
+    array = column.combine_chunks().dictionary_encode() if column.type != pa.null() else None
+    if array is None:
+        return np.full(len(column), None, dtype=object)
+    if isinstance(array, pa.ChunkedArray):
+        array = array.combine_chunks()
+    levels = np.array([*(_text_of(value) for value in array.dictionary.to_pylist()), None], dtype=object)
+    codes = array.indices.fill_null(len(levels) - 1).to_numpy(zero_copy_only=False).astype(np.int64)
+    return np.asarray(levels[codes], dtype=object)
+
+
+def _widened(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Short floats as the doubles their shortest text means: 0.1, not 0.10000000149011612."""
+    numbers = column.cast(pa.float32()).to_numpy()
+    return pa.chunked_array([pa.array(numbers.astype(str).astype(float))])
+
+
+def _text_of(value: object) -> str | None:
+    """The one text of a value; a float that is no number is missing."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        if value != value:  # noqa: PLR0124 - only NaN differs from itself
+            return None
+        return str(int(value)) if value.is_integer() else repr(value)
+    if isinstance(value, Decimal):
+        plain = format(value, "f")
+        return plain.rstrip("0").rstrip(".") if "." in plain else plain
+    if isinstance(value, dt.date):
+        return _text_of_date(value)
+    return str(value) if value not in (None, "") else None
+
+
+def _text_of_date(value: dt.date) -> str:
+    """An ISO date; with its time of day, where it has one."""
+    if isinstance(value, dt.datetime):
+        return value.date().isoformat() if value.time() == dt.time() else value.isoformat(sep=" ")
+    return value.isoformat()

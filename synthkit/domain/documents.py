@@ -1,0 +1,374 @@
+"""Schemas, policies and studies as TOML documents a person writes, reads and signs.
+
+Knows the form of the three documents. Refuses unknown keys, wrong types, contradictions and, in a
+policy, any rule left out: a hospital that has not decided a rule has not allowed anything. The signed
+form is the canonical JSON of the nouns; TOML is for people.
+"""
+
+import datetime as dt
+import json
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import fields
+
+from synthkit.domain.policy import AuditRules, ReleaseRules, SitePolicy, StudyRules
+from synthkit.domain.privacy import Budget
+from synthkit.domain.schema import NUMERIC_KINDS, Column, Kind, Provenance, Scale, Schema
+from synthkit.domain.study import Site, Study, TrainingPlan
+from synthkit.domain.toml_reading import Section, parse_toml
+from synthkit.errors import InputError, PolicyError, SchemaError, SynthkitError
+
+EPOCH = dt.date(1970, 1, 1)
+
+NUMERIC_DECIMALS = 2
+"""Decimals of a `numeric` column that declares none: losing them silently would be worse."""
+
+BOUND_KEYS = ("minimum", "maximum", "decimals", "scale", "spikes")
+COLUMN_KEYS = ("categories", "unit", "missing", "provenance", "role", *BOUND_KEYS)
+PUBLIC_KEY = re.compile(r"(?:[0-9a-f]{64})?")
+PLAN_NUMBERS = (
+    "sample_rate",
+    "noise_multiplier",
+    "prior_noise_multiplier",
+    "max_grad_norm",
+    "delta",
+    "learning_rate",
+)
+PLAN_KEYS = ("generator", "rounds", "local_steps", *PLAN_NUMBERS)
+ON_DOUBT = ("refuse", "officer")
+
+
+def schema_from_toml(text: str, where: str) -> Schema:
+    """Read a schema. `where` names the document in messages, for example its file name.
+
+    A column that states no provenance is public: whoever writes a bound by hand vouches for it, and
+    `schema infer` marks every bound it reads off the data.
+
+    Raises:
+        InputError: The text is not TOML.
+        SchemaError: A key is unknown, missing, of the wrong type or contradicts another.
+    """
+    root = Section(values=parse_toml(text, where), path="", where=where, refuse=_schema_error)
+    root.check_keys(required=("columns",), optional=("table",))
+    table = root.section("table")
+    table.check_keys(optional=("unit", "patient_id", "visit", "name", "ignore"))
+    table.choice("unit", ("patient",), "patient")
+    columns = root.section("columns")
+    for name in table.texts("ignore"):
+        if columns.has(name) or name == table.text("patient_id"):
+            raise table.error("names a column that has a role", "ignore", "ignore it or declare it, not both")
+    try:
+        return Schema(
+            columns=tuple(_column(columns.section(name), name) for name in columns.values),
+            patient_id=table.text("patient_id") or None,
+            visit=table.text("visit") or None,
+            name=table.text("name", "table"),
+            ignored=table.texts("ignore"),
+        )
+    except SchemaError as error:
+        if error.where.startswith(where):
+            raise
+        place, problem = f"{where}: {error.where}" if error.where else where, error
+    raise SchemaError(problem.what, where=place, fix=problem.fix)
+
+
+def _schema_error(what: str, key: str, where: str, fix: str) -> SynthkitError:
+    del key
+    return SchemaError(what, where=where, fix=fix)
+
+
+def _column(section: Section, name: str) -> Column:
+    section.check_keys(required=("kind",), optional=COLUMN_KEYS)
+    if not name or not name.isprintable():
+        raise section.error("must be a name on one line", "its heading", "rename the column")
+    kind = Kind(section.choice("kind", tuple(kind.value for kind in Kind)))
+    for key in ("categories",) if kind in NUMERIC_KINDS else BOUND_KEYS:
+        if section.has(key):
+            raise section.error(f"does not belong to a column of kind {kind.value}", key, "remove it")
+    low, high, spikes = _bounds(section, kind)
+    return Column(
+        name=name,
+        kind=kind,
+        minimum=low,
+        maximum=high,
+        categories=_categories(section),
+        unit=section.text("unit"),
+        missing=section.flag("missing"),
+        provenance=Provenance(section.choice("provenance", ("public", "dp", "data"), "public")),
+        decimals=_decimals(section, kind),
+        scale=Scale(section.choice("scale", ("linear", "log"), "linear")),
+        spikes=spikes,
+        target=section.choice("role", ("target", ""), "") == "target",
+    )
+
+
+def _bounds(section: Section, kind: Kind) -> tuple[float | None, float | None, tuple[float, ...]]:
+    if kind is Kind.DATETIME:
+        low, high = (_days(section.date(key)) if section.has(key) else None for key in BOUND_KEYS[:2])
+        return low, high, tuple(_days(day) for day in section.dates("spikes"))
+    low, high = (section.number(key) if section.has(key) else None for key in BOUND_KEYS[:2])
+    spikes = section.numbers("spikes")
+    if kind is Kind.INTEGER:
+        for key, value in (("minimum", low), ("maximum", high), *(("spikes", spike) for spike in spikes)):
+            if value is not None and not value.is_integer():
+                raise section.error("must be whole in an integer column", key)
+    return low, high, spikes
+
+
+def _days(date: dt.date) -> float:
+    return float((date - EPOCH).days)
+
+
+def _decimals(section: Section, kind: Kind) -> int:
+    decimals = section.whole("decimals", NUMERIC_DECIMALS if kind is Kind.NUMERIC else 0)
+    if decimals and kind in (Kind.INTEGER, Kind.DATETIME):
+        raise section.error(f"must be 0 in a column of kind {kind.value}", "decimals")
+    return decimals
+
+
+def _categories(section: Section) -> tuple[str, ...]:
+    """Levels as text; whole numbers may stand without quotes, for their text form is unambiguous."""
+    if section.has("categories") and isinstance(section.values["categories"], list):
+        levels = section.values["categories"]
+        if levels and all(isinstance(level, int) and not isinstance(level, bool) for level in levels):
+            return tuple(str(level) for level in levels)
+    return section.texts("categories")
+
+
+def schema_to_toml(schema: Schema) -> str:
+    """Write a schema; `schema_from_toml` of the result equals it."""
+    table = ["[table]", f"name = {_quoted(schema.name)}", 'unit = "patient"']
+    for key, name in (("patient_id", schema.patient_id), ("visit", schema.visit)):
+        if name is not None:
+            table.append(f"{key} = {_quoted(name)}")
+    if schema.ignored:
+        table.append(f"ignore = {_listed(_quoted(name) for name in schema.ignored)}")
+    blocks = ["\n".join(table), *(_column_to_toml(column) for column in schema)]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _column_to_toml(column: Column) -> str:
+    bare = re.fullmatch(r"[A-Za-z0-9_-]+", column.name)
+    lines = [f"[columns.{column.name if bare else _quoted(column.name)}]", f'kind = "{column.kind.value}"']
+    if column.is_numeric:
+        lines += _bounds_to_toml(column)
+    elif column.categories:
+        lines.append(f"categories = {_listed(_quoted(level) for level in column.categories)}")
+    if column.unit:
+        lines.append(f"unit = {_quoted(column.unit)}")
+    if column.missing:
+        lines.append("missing = true")
+    lines.append(f'provenance = "{column.provenance.value}"')
+    if column.target:
+        lines.append('role = "target"')
+    return "\n".join(lines)
+
+
+def _bounds_to_toml(column: Column) -> list[str]:
+    is_date = column.kind is Kind.DATETIME
+    form: Callable[[float], str] = _date_text if is_date else _number_text
+    lines = [
+        f"{key} = {form(value)}"
+        for key, value in (("minimum", column.minimum), ("maximum", column.maximum))
+        if value is not None
+    ]
+    if column.decimals or column.kind is Kind.NUMERIC:
+        lines.append(f"decimals = {column.decimals}")
+    if column.scale is not Scale.LINEAR:
+        lines.append(f'scale = "{column.scale.value}"')
+    if column.spikes:
+        lines.append(f"spikes = {_listed(form(spike) for spike in column.spikes)}")
+    return lines
+
+
+def _quoted(text: str) -> str:
+    """A TOML basic string: JSON's escapes are TOML's, but for the delete character."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007F")
+
+
+def _listed(entries: Iterable[str]) -> str:
+    return f"[{', '.join(entries)}]"
+
+
+def _number_text(value: float) -> str:
+    is_plain = float(value).is_integer() and abs(value) < 2**53
+    return str(int(value)) if is_plain else repr(float(value))
+
+
+def _date_text(days: float) -> str:
+    return (EPOCH + dt.timedelta(days=int(days))).isoformat()
+
+
+def policy_from_toml(text: str, where: str) -> SitePolicy:
+    """Read a site policy. Every rule must be written out.
+
+    Raises:
+        InputError: The text is not TOML.
+        PolicyError: A rule is missing, unknown, of the wrong type, out of range or contradicts another;
+            `rule` is its dotted name.
+    """
+    root = Section(values=parse_toml(text, where), path="", where=where, refuse=_policy_error)
+    root.check_keys(required=("policy", "asset", "study", "audit", "release"))
+    head, asset = root.section("policy"), root.section("asset")
+    head.check_keys(required=("name", "expires"))
+    asset.check_keys(required=("name", "epsilon", "delta"))
+    _in_range(asset, "epsilon", low=0, above=True)
+    _in_range(asset, "delta", low=0, above=True, high=1e-3)
+    return SitePolicy(
+        name=_filled(head, "name"),
+        asset=_filled(asset, "name"),
+        budget=Budget(epsilon=asset.number("epsilon"), delta=asset.number("delta")),
+        study=_study_rules(root.section("study"), asset),
+        audit=_audit_rules(root.section("audit")),
+        release=_release_rules(root.section("release")),
+        expires=head.date("expires"),
+    )
+
+
+def _policy_error(what: str, key: str, where: str, fix: str) -> SynthkitError:
+    return PolicyError(what, rule=key, where=where, fix=fix)
+
+
+def _filled(section: Section, name: str) -> str:
+    value = section.text(name)
+    if not value.strip() or not value.isprintable():
+        raise section.error("must be one line of text", name, "give it a name")
+    return value
+
+
+def _in_range(
+    section: Section, name: str, *, low: float, above: bool = False, high: float | None = None
+) -> None:
+    """Refuse a number below `low` (or at it, with `above`) or over `high`."""
+    value = section.number(name)
+    if value < low or (above and value == low) or (high is not None and value > high):
+        floor = f"{'above' if above else 'at least'} {low:g}"
+        ceiling = "" if high is None else f" and at most {high:g}"
+        raise section.error(f"must be {floor}{ceiling}", name)
+
+
+def _study_rules(section: Section, asset: Section) -> StudyRules:
+    section.check_keys(required=tuple(field.name for field in fields(StudyRules)))
+    for name, cap in (("max_epsilon", "epsilon"), ("max_delta", "delta")):
+        _in_range(section, name, low=0, above=True)
+        if section.number(name) > asset.number(cap):
+            raise section.error(f"is larger than asset.{cap}, which it is a part of", name, "lower it")
+    _in_range(section, "min_noise_multiplier", low=0, above=True)
+    _in_range(section, "max_sample_rate", low=0, above=True, high=1)
+    for name in ("min_sites", "min_patients"):
+        section.whole(name)
+        _in_range(section, name, low=1)
+    generators = section.texts("allowed_generators")
+    if not generators or len(set(generators)) != len(generators) or "" in generators:
+        raise section.error("must list at least one generator, each once", "allowed_generators")
+    return StudyRules(
+        max_epsilon=section.number("max_epsilon"),
+        max_delta=section.number("max_delta"),
+        min_noise_multiplier=section.number("min_noise_multiplier"),
+        max_sample_rate=section.number("max_sample_rate"),
+        allowed_generators=generators,
+        min_sites=section.whole("min_sites"),
+        min_patients=section.whole("min_patients"),
+    )
+
+
+def _audit_rules(section: Section) -> AuditRules:
+    section.check_keys(required=tuple(field.name for field in fields(AuditRules)))
+    section.whole("max_attempts")
+    _in_range(section, "max_attempts", low=1)
+    for name, ceiling in (("max_advantage", 1.0), ("alpha", 0.5)):
+        if not 0 < section.number(name) < ceiling:
+            raise section.error(f"must lie between 0 and {ceiling:g}", name)
+    return AuditRules(
+        max_advantage=section.number("max_advantage"),
+        alpha=section.number("alpha"),
+        max_attempts=section.whole("max_attempts"),
+    )
+
+
+def _release_rules(section: Section) -> ReleaseRules:
+    section.check_keys(required=tuple(field.name for field in fields(ReleaseRules)))
+    inconclusive, fail = (section.choice(name, ON_DOUBT) for name in ("inconclusive", "fail"))
+    if fail == "officer" and inconclusive == "refuse":
+        raise section.error(
+            "is laxer than release.inconclusive", "fail", "a FAIL cannot be easier to release"
+        )
+    section.whole("valid_days")
+    _in_range(section, "valid_days", low=1, high=3650)
+    return ReleaseRules(
+        inconclusive=inconclusive,
+        fail=fail,
+        four_eyes=section.flag("four_eyes"),
+        allow_non_private=section.flag("allow_non_private"),
+        valid_days=section.whole("valid_days"),
+    )
+
+
+def study_from_toml(text: str, where: str, *, schema: Schema) -> Study:
+    """Read a study's draft; the schema comes from its own document.
+
+    Raises:
+        InputError: The text is not TOML, or a key is unknown, missing, of the wrong type or out of range.
+    """
+    root = Section(values=parse_toml(text, where), path="", where=where, refuse=_study_error)
+    root.check_keys(required=("study", "training", "roster"))
+    head = root.section("study")
+    head.check_keys(required=("name", "purpose", "expires"), optional=("initial_seed",))
+    if head.whole("initial_seed") < 0:
+        raise head.error("must be at least 0", "initial_seed")
+    entries = root.sections("roster")
+    return _located(
+        where,
+        lambda: Study(
+            name=_filled(head, "name"),
+            purpose=_filled(head, "purpose"),
+            schema=schema,
+            plan=_plan(root.section("training")),
+            roster=tuple(_site(entry) for entry in entries),
+            expires=head.date("expires"),
+            initial_seed=head.whole("initial_seed"),
+        ),
+    )
+
+
+def _study_error(what: str, key: str, where: str, fix: str) -> SynthkitError:
+    del key
+    return InputError(what, where=where, fix=fix)
+
+
+def _located(where: str, make: Callable[[], Study]) -> Study:
+    """Run `make`; an error of the nouns themselves gets the document's name in front."""
+    try:
+        return make()
+    except InputError as error:
+        if error.where.startswith(where):
+            raise
+        problem = error
+    place = f"{where}: {problem.where}" if problem.where else where
+    raise InputError(problem.what, where=place, fix=problem.fix)
+
+
+def _plan(section: Section) -> TrainingPlan:
+    section.check_keys(required=PLAN_KEYS, optional=("hyperparameters",))
+    extra = section.section("hyperparameters")
+    try:
+        return TrainingPlan(
+            generator=_filled(section, "generator"),
+            rounds=section.whole("rounds"),
+            local_steps=section.whole("local_steps"),
+            **{name: section.number(name) for name in PLAN_NUMBERS},
+            hyperparameters={name: extra.number(name) for name in extra.values},
+        )
+    except InputError as error:
+        if error.where:
+            raise
+        problem = error
+    raise InputError(problem.what, where=f"{section.where}: [training]", fix=problem.fix)
+
+
+def _site(section: Section) -> Site:
+    section.check_keys(required=("name", "declared_size"), optional=("public_key",))
+    key = section.text("public_key")
+    if not PUBLIC_KEY.fullmatch(key):
+        raise section.error("must be 64 hexadecimal characters", "public_key", 'or "" in a draft')
+    return Site(name=_filled(section, "name"), public_key=key, declared_size=section.whole("declared_size"))

@@ -1,0 +1,107 @@
+"""Does a site's policy allow this study? Decided before any row is touched.
+
+Knows the study, the policy, the epsilon the study was priced at, and today's date. Refuses to
+negotiate: nothing is adjusted; the first broken rule is named with what was asked and what is allowed.
+Rules kept: pure, no I/O; a figure that is not a number refuses.
+"""
+
+import datetime as dt
+from typing import NoReturn
+
+from synthkit.domain.policy import SitePolicy, StudyRules
+from synthkit.domain.study import Study, TrainingPlan
+from synthkit.errors import PolicyError
+
+ASK_AGAIN = "ask for a new draft of the study, or change the policy and sign it again"
+
+
+def check_study_against_policy(
+    study: Study, policy: SitePolicy, *, planned_epsilon: float, today: dt.date
+) -> None:
+    """Raise at the first rule that forbids the study.
+
+    Args:
+        study: The study as drafted or signed.
+        policy: This site's policy.
+        planned_epsilon: Epsilon of the study's whole plan at `policy.budget.delta`.
+        today: The date at the site.
+
+    Raises:
+        PolicyError: A rule forbids it; `rule` names which.
+    """
+    _check_dates(study, policy, today)
+    not_public = study.schema.not_public()
+    if not_public:
+        _refuse(
+            study,
+            "schema.provenance",
+            f"the bounds or categories of column {not_public[0]} were read off patients' rows",
+            "give public ones and sign again",
+        )
+    _check_company(study, policy.study)
+    _check_plan(study, study.plan, policy.study)
+    if not 0 <= planned_epsilon <= policy.study.max_epsilon:
+        _refuse(
+            study,
+            "study.max_epsilon",
+            f"the study costs epsilon {planned_epsilon:.6g}, at most {policy.study.max_epsilon:g} is allowed",
+            "plan fewer rounds, more noise or a lower sample rate",
+        )
+
+
+def _refuse(study: Study, rule: str, what: str, fix: str = ASK_AGAIN) -> NoReturn:
+    raise PolicyError(what, rule=rule, where=f"study {study.name}", fix=fix)
+
+
+def _check_dates(study: Study, policy: SitePolicy, today: dt.date) -> None:
+    if today > policy.expires:
+        _refuse(
+            study,
+            "policy.expires",
+            f"the site's policy expired on {policy.expires.isoformat()}",
+            "review it and sign it again",
+        )
+    if today > study.expires:
+        _refuse(study, "study.expires", f"the study expired on {study.expires.isoformat()}")
+
+
+def _check_company(study: Study, rules: StudyRules) -> None:
+    if study.plan.generator not in rules.allowed_generators:
+        _refuse(
+            study,
+            "study.allowed_generators",
+            f"generator {study.plan.generator} is asked for, allowed: {', '.join(rules.allowed_generators)}",
+        )
+    if len(study.roster) < rules.min_sites:
+        _refuse(
+            study,
+            "study.min_sites",
+            f"the roster names {len(study.roster)} sites, at least {rules.min_sites} are required",
+            "enrol more sites",
+        )
+
+
+def _check_plan(study: Study, plan: TrainingPlan, rules: StudyRules) -> None:
+    noises = {
+        "noise_multiplier": plan.noise_multiplier,
+        "prior_noise_multiplier": plan.prior_noise_multiplier,
+    }
+    for name, noise in noises.items():
+        if not noise >= rules.min_noise_multiplier:
+            _refuse(
+                study,
+                "study.min_noise_multiplier",
+                f"{name} {noise:g} is asked for, at least {rules.min_noise_multiplier:g} is required",
+            )
+    if not plan.sample_rate <= rules.max_sample_rate:
+        _refuse(
+            study,
+            "study.max_sample_rate",
+            f"sample_rate {plan.sample_rate:g} is asked for, at most {rules.max_sample_rate:g} is allowed",
+        )
+    if not plan.delta <= rules.max_delta:
+        _refuse(
+            study,
+            "study.max_delta",
+            f"delta {plan.delta:g} is asked for, at most {rules.max_delta:g} is allowed",
+        )

@@ -1,0 +1,241 @@
+"""evaluate: everything `synthkit evaluate` measures about one synthetic table.
+
+Knows the order of the measurements and which rows go where. Refuses to compare tables of different
+schemas. Rules: no figure stands alone, each has a floor (the real rows with every relation destroyed)
+and a ceiling (other real rows in the synthetic table's place); nothing here writes, releases or
+decides; the report is about real patients and is not covered by any privacy budget.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pandas as pd
+
+from synthkit.data.table import PatientTable, SyntheticTable
+from synthkit.domain.schema import Schema
+from synthkit.domain.utility import Quality, TargetUtility, UtilityReport
+from synthkit.errors import InputError, SchemaError
+from synthkit.evaluation.fidelity import has_strong_pair, quality, quality_frame, total_variation
+from synthkit.evaluation.moments import missing_rates, moments_by_column
+from synthkit.evaluation.states import Levels, levels_of, shuffled, states_of
+from synthkit.evaluation.targets import Target, default_targets
+from synthkit.evaluation.utility import examples_of, train_and_test
+
+Progress = Callable[[str], None]
+
+THREADS = 2
+"""Classifiers trained at a time."""
+
+OTHER = "other "
+"""Keeps the labels of further training sets apart from "real" and "synthetic"."""
+
+
+def evaluate(
+    *,
+    real: PatientTable,
+    synthetic: SyntheticTable,
+    train: PatientTable | None = None,
+    targets: tuple[Target, ...] | None = None,
+    others: dict[str, PatientTable] | None = None,
+    seed: int = 0,
+    max_rows: int | None = None,
+    progress: Progress | None = None,
+) -> UtilityReport:
+    """Measure fidelity and usefulness of a synthetic table.
+
+    Args:
+        real: Real rows the generator did not see: what is compared with, and tested on.
+        synthetic: The table to judge, of the same columns.
+        train: Real rows of patients that are not in `real`. They train the real baseline, and as many of
+            them as the synthetic table has rows make the ceiling. Without them `real` is split by
+            patient: one half trains the baseline and the other half tests every model; the ceiling
+            compares the two halves, so it is a little low, being made of fewer rows. The report's notes
+            say so.
+        targets: Prediction tasks; by default those of the columns that the schema marks as targets.
+        others: Further real training sets by label, for example each hospital on its own.
+        seed: Seeds the halves, the permutations, the subsample and the classifiers.
+        max_rows: Largest number of rows per table given to sdmetrics; a seeded sample of each table
+            beyond it. All rows by default.
+        progress: Called with one line before each stage.
+
+    Returns:
+        The report; `notes` says in plain words whatever departs from the plain case.
+
+    Raises:
+        SchemaError: The tables do not have the same columns.
+        InputError: A table is empty, there are fewer than two columns or two real patients, or
+            `max_rows` is below 2.
+    """
+    others, say = others or {}, progress or _silent
+    if max_rows is not None and max_rows < 2:
+        raise InputError("it is below 2", where="max_rows", fix="give at least 2, or leave it out")
+    _check(real, synthetic, train, others)
+    halves = real.split((0.5, 0.5), seed=seed)
+    baseline, test = (halves[0], halves[1]) if train is None else (train, real)
+    sets = {"real": baseline.frame, "synthetic": synthetic.frame}
+    sets |= {OTHER + label: table.frame for label, table in others.items()}
+    levels = levels_of(real.schema, real.frame, *sets.values())
+    say("comparing columns and pairs of columns")
+    fresh = baseline.frame if train is None else _rows(baseline.frame, len(synthetic), seed)
+    ceiling = (test.frame, fresh)
+    fidelity = _fidelity(real, synthetic, ceiling, levels, seed=seed, max_rows=max_rows)
+    say("training on synthetic and on real rows, testing on real rows")
+    wanted = default_targets(real.schema, baseline.frame) if targets is None else targets
+    utility = _utility(sets, test.frame, real.schema, levels, wanted, seed=seed, say=say)
+    return UtilityReport(
+        quality=fidelity.quality,
+        floor=fidelity.floor,
+        ceiling=fidelity.ceiling,
+        total_variation=fidelity.total_variation,
+        utility=utility,
+        moments=moments_by_column(real, synthetic),
+        missing_rates=missing_rates(real, synthetic),
+        notes=_notes(fidelity, has_train=train is not None, has_targets=bool(wanted), max_rows=max_rows),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Fidelity:
+    quality: Quality
+    floor: Quality
+    ceiling: Quality
+    total_variation: dict[str, float]
+    all_pairs: bool
+    sampled: bool
+
+
+def _silent(line: str) -> None:
+    """No progress wanted."""
+
+
+def _fidelity(
+    real: PatientTable,
+    synthetic: SyntheticTable,
+    ceiling: tuple[pd.DataFrame, pd.DataFrame],
+    levels: Levels,
+    *,
+    seed: int,
+    max_rows: int | None,
+) -> _Fidelity:
+    """Synthetic, floor and ceiling by both measures, all cut and sampled in the same way."""
+    schema = real.schema
+    frames = {"real": real.frame, "synthetic": synthetic.frame}
+    frames |= {"reference": ceiling[0], "fresh": ceiling[1]}
+    states = {name: states_of(frame, schema, levels) for name, frame in frames.items()}
+    states["floor"] = shuffled(states["real"], np.random.default_rng((seed, 1)))
+    scored = {name: quality_frame(frame, schema, levels) for name, frame in frames.items()}
+    scored["floor"] = _permuted(scored["real"], np.random.default_rng((seed, 2)))
+    scored = {name: _rows(frame, max_rows, seed) for name, frame in scored.items()}
+    judged = ("real",) if ceiling[0] is real.frame else ("real", "reference")
+    all_pairs = not all(has_strong_pair(scored[name], schema) for name in judged)
+    distances = {
+        prefix + way: value
+        for prefix, first, second in (
+            ("", "real", "synthetic"),
+            ("floor_", "real", "floor"),
+            ("ceiling_", "reference", "fresh"),
+        )
+        for way, value in zip(
+            ("one_way", "two_way"), total_variation(states[first], states[second]), strict=True
+        )
+    }
+    return _Fidelity(
+        quality=quality(scored["real"], scored["synthetic"], schema, all_pairs=all_pairs),
+        floor=quality(scored["real"], scored["floor"], schema, all_pairs=all_pairs),
+        ceiling=quality(scored["reference"], scored["fresh"], schema, all_pairs=all_pairs),
+        total_variation=distances,
+        all_pairs=all_pairs,
+        sampled=max_rows is not None and max(len(real), len(synthetic)) > max_rows,
+    )
+
+
+def _permuted(frame: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    """Each column permuted on its own, dtypes kept."""
+    return pd.DataFrame({name: rng.permutation(frame[name].to_numpy()) for name in frame})
+
+
+def _rows(frame: pd.DataFrame, most: int | None, seed: int) -> pd.DataFrame:
+    """At most `most` rows, drawn without replacement; fewer are kept as they are."""
+    if most is None or len(frame) <= most:
+        return frame
+    rows = np.random.default_rng((seed, 3)).choice(len(frame), size=most, replace=False)
+    return frame.iloc[np.sort(rows)].reset_index(drop=True)
+
+
+def _utility(
+    sets: dict[str, pd.DataFrame],
+    test_frame: pd.DataFrame,
+    schema: Schema,
+    levels: Levels,
+    targets: tuple[Target, ...],
+    *,
+    seed: int,
+    say: Progress,
+) -> tuple[TargetUtility, ...]:
+    """Every training set on every target, tested on the same rows."""
+    if not targets:
+        return ()
+    test = examples_of(test_frame, schema, levels, targets)
+    trains = {name: examples_of(frame, schema, levels, targets) for name, frame in sets.items()}
+    results = []
+    with ThreadPoolExecutor(max_workers=THREADS) as pool:
+        for position, target in enumerate(targets):
+            say(f"predicting {target.label}")
+            fit = partial(
+                train_and_test, test=test, target=position, columns=target.features(schema), seed=seed
+            )
+            scores = dict(zip(trains, pool.map(fit, trains.values()), strict=True))
+            others = {name.removeprefix(OTHER): s for name, s in scores.items() if name.startswith(OTHER)}
+            results.append(
+                TargetUtility(
+                    target=target.label, real=scores["real"], synthetic=scores["synthetic"], others=others
+                )
+            )
+    return tuple(results)
+
+
+def _check(
+    real: PatientTable,
+    synthetic: SyntheticTable,
+    train: PatientTable | None,
+    others: dict[str, PatientTable],
+) -> None:
+    """Refuse before any work."""
+    named: dict[str, PatientTable | SyntheticTable] = {"the synthetic table": synthetic}
+    named |= {"the training table": train} if train is not None else {}
+    named |= {f"the table of {label}": table for label, table in others.items()}
+    for label, table in named.items():
+        if table.schema.columns != real.schema.columns:
+            raise SchemaError("its columns are not the real table's", where=label, fix="use one schema")
+        if len(table) == 0:
+            raise InputError("it has no rows", where=label)
+    if len(real.schema) < 2:
+        raise InputError("evaluation needs at least two columns", where=f"schema {real.schema.name}")
+    if real.patient_count < 2:
+        raise InputError("it has fewer than two patients", where="the real table", fix="give more rows")
+
+
+def _notes(
+    fidelity: _Fidelity, *, has_train: bool, has_targets: bool, max_rows: int | None
+) -> tuple[str, ...]:
+    """What a reader has to know to read the figures rightly."""
+    notes = []
+    if not has_train:
+        notes.append(
+            "No separate real training rows were given: the real rows were split by patient, one half "
+            "trained the real baseline and the other half tested every model; the ceiling compares the two "
+            "halves and is a little low, being made of fewer rows."
+        )
+    if not has_targets:
+        notes.append("No prediction task was asked for, and the schema marks no column as a target.")
+    if fidelity.all_pairs:
+        notes.append(
+            "No pair of columns is strongly related in the real rows, so sdmetrics' thresholds were set "
+            "to 0 and all pairs were scored."
+        )
+    if fidelity.sampled:
+        notes.append(f"sdmetrics scored a seeded sample of at most {max_rows} rows of each table.")
+    return tuple(notes)

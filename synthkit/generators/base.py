@@ -1,0 +1,95 @@
+"""Generator: what every model answers to, and nothing else.
+
+A generator knows a `Layout` and tensors of states. It refuses to know privacy, files, hospitals or
+what a column means. Rules: the loss is one number per patient and no layer mixes patients (no
+BatchNorm), because that is what per-patient clipping rests on; every random draw takes a generator;
+all parameters sit in layers that Opacus can measure (Linear, Embedding, convolutions).
+"""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from synthkit.domain.layout import Layout, StateWeights
+
+
+class Generator(nn.Module, ABC):
+    """A trainable model of one patient's states."""
+
+    kind: ClassVar[str]
+    """Its name in studies, policies and artefacts."""
+
+    def __init__(self, layout: Layout) -> None:
+        super().__init__()
+        self.layout = layout
+
+    @property
+    @abstractmethod
+    def hyperparameters(self) -> dict[str, float]:
+        """All hyperparameters, defaults filled in; enough to build the same architecture again."""
+
+    @abstractmethod
+    def loss_per_patient(
+        self, states: torch.Tensor, *, progress: float, noise: torch.Generator
+    ) -> torch.Tensor:
+        """Loss of each patient, to be minimised.
+
+        Args:
+            states: int64, shape (batch, columns).
+            progress: Share of the training done, in [0, 1], for annealing.
+            noise: Source of the model's own (not the privacy) randomness.
+
+        Returns:
+            float32, shape (batch,).
+        """
+
+    @abstractmethod
+    def statistics(self, states: torch.Tensor) -> torch.Tensor:
+        """What the prior is fitted from: one vector a patient, of Euclidean norm at most 1.
+
+        Args:
+            states: int64, shape (batch, columns).
+
+        Returns:
+            float64, shape (batch, statistics). The bound is the sensitivity of their sum, so it has to
+            hold for any states and any weights.
+        """
+
+    @abstractmethod
+    def fit_prior(self, total: np.ndarray) -> None:
+        """Set the prior from the (noised) sum of `statistics`, float64, shape (statistics,)."""
+
+    @abstractmethod
+    def sample(
+        self, count: int, *, rng: torch.Generator, where: StateWeights | None = None
+    ) -> tuple[np.ndarray, float]:
+        """Draw patients, under conditions if given.
+
+        Returns:
+            States, int64, shape (count, columns); and the effective sample size of the conditional
+            draw as a share of `count`, in (0, 1]: 1.0 without conditions, near 0 where the model has
+            next to no mass for them and the rows lean on few latent draws.
+        """
+
+    def get_weights(self) -> dict[str, np.ndarray]:
+        """All parameters by name, float32 copies."""
+        return {
+            name: p.detach().cpu().numpy().astype(np.float32).copy() for name, p in self.named_parameters()
+        }
+
+    def set_weights(self, weights: dict[str, np.ndarray]) -> None:
+        """Replace all parameters.
+
+        Raises:
+            ValueError: Names or shapes differ from this architecture's (a caller's bug: check what
+                came over a wire or from a file before).
+        """
+        own = dict(self.named_parameters())
+        if set(own) != set(weights) or any(own[n].shape != weights[n].shape for n in own):
+            raise ValueError("weights do not fit this generator's architecture")
+        with torch.no_grad():
+            for name, parameter in own.items():
+                parameter.copy_(torch.from_numpy(np.ascontiguousarray(weights[name])))

@@ -1,0 +1,139 @@
+"""The gate: may this table leave, and on whose word?
+
+Knows a verdict, the site's release rules and what the officer asked for; knows no keys, files or
+tables. Rules kept here: everything not expressly allowed is refused; an unreadable rule refuses
+everything, a PASS included; INVALID has no exception; each refusal names its rule and the remedy.
+"""
+
+from synthkit.domain.audit import Verdict
+from synthkit.domain.policy import ReleaseRules
+from synthkit.domain.privacy import EncoderProvenance
+from synthkit.domain.release import Decision
+from synthkit.errors import ReleaseRefusedError
+
+MIN_REASON_CHARACTERS = 20
+MAX_REASON_CHARACTERS = 2000
+
+DECISION_FOR = {
+    Verdict.PASS: Decision.AUDIT_PASSED,
+    Verdict.INCONCLUSIVE: Decision.DP_CLAIM,
+    Verdict.FAIL: Decision.OVERRIDE,
+}
+"""The one decision each verdict can lead to. INVALID leads to none."""
+
+
+def decide(
+    *,
+    verdict: Verdict,
+    rules: ReleaseRules,
+    private: bool,
+    encoder_provenance: EncoderProvenance,
+    requested: Decision | None,
+    reason: str,
+) -> Decision:
+    """Decide on one site's part in one table.
+
+    Args:
+        verdict: The audit's verdict on this very table.
+        rules: The release rules of the site's policy.
+        private: Whether the generator was trained with DP (the site states a spend).
+        encoder_provenance: Where parameters came from that the private training did not learn.
+        requested: What the officer asks for; None asks for nothing beyond a PASS.
+        reason: Her reason, in writing; needed for anything but a PASS.
+
+    Returns:
+        How the release came to be approved: what the approval records.
+
+    Raises:
+        ReleaseRefusedError: The table may not leave; names the rule and the remedy.
+    """
+    check_rules(rules)
+    _check_claim(rules, private=private, encoder_provenance=encoder_provenance)
+    if verdict is Verdict.PASS:
+        return Decision.AUDIT_PASSED
+    if verdict is Verdict.INCONCLUSIVE:
+        return _decide_inconclusive(rules, private=private, requested=requested, reason=reason)
+    if verdict is Verdict.FAIL:
+        return _decide_fail(rules, requested=requested, reason=reason)
+    raise _refusal("audit", "the audit is INVALID", "find out why, repair it and run it again")
+
+
+def is_written_reason(reason: str) -> bool:
+    """Whether this is a reason that can travel with a release: long enough, printable, not endless."""
+    text = reason.strip()
+    return MIN_REASON_CHARACTERS <= len(text) <= MAX_REASON_CHARACTERS and text.isprintable()
+
+
+def check_rules(rules: ReleaseRules) -> None:
+    """Refuse rules that do not say exactly one of the known words.
+
+    Raises:
+        ReleaseRefusedError: A rule is unreadable.
+    """
+    for name in ("inconclusive", "fail"):
+        if getattr(rules, name) not in {"refuse", "officer"}:
+            raise _refusal(name, "the rule's word is unknown", "write refuse or officer in the policy")
+    for name in ("four_eyes", "allow_non_private"):
+        if not isinstance(getattr(rules, name), bool):
+            raise _refusal(name, "the rule is neither true nor false", "write true or false in the policy")
+    days = rules.valid_days
+    if isinstance(days, bool) or not isinstance(days, int) or days < 1:
+        raise _refusal("valid_days", "the rule is not a whole number of days", "write 1 or more")
+
+
+def _check_claim(rules: ReleaseRules, *, private: bool, encoder_provenance: EncoderProvenance) -> None:
+    """Refuse a claim of DP that does not hold, and a table without one where one is required."""
+    if not private and not rules.allow_non_private:
+        raise _refusal(
+            "allow_non_private",
+            "the generator was trained without DP",
+            "train it with DP, or change the rule",
+        )
+    if private and encoder_provenance is EncoderProvenance.NON_DP:
+        raise _refusal(
+            "encoder_provenance",
+            "the encoder was trained on these patients without DP, so no epsilon can be claimed",
+            "train with a public encoder or one trained with DP",
+        )
+
+
+def _decide_inconclusive(
+    rules: ReleaseRules, *, private: bool, requested: Decision | None, reason: str
+) -> Decision:
+    """INCONCLUSIVE: an officer may rest on the DP claim, where there is one."""
+    if rules.inconclusive != "officer":
+        raise _refusal("inconclusive", "the audit is INCONCLUSIVE", "audit with more members and holdout")
+    if not private:
+        raise _refusal(
+            "inconclusive", "INCONCLUSIVE, and without DP there is no claim to rest on", "train it with DP"
+        )
+    if requested is not Decision.DP_CLAIM:
+        raise _refusal(
+            "inconclusive", "the audit is INCONCLUSIVE", "the officer may request dp_claim, with a reason"
+        )
+    _check_reason("inconclusive", reason)
+    return Decision.DP_CLAIM
+
+
+def _decide_fail(rules: ReleaseRules, *, requested: Decision | None, reason: str) -> Decision:
+    """FAIL: an officer may override in writing, where the policy lets her."""
+    if rules.fail != "officer":
+        raise _refusal("fail", "the audit FAILed", "generate with less epsilon or a simpler model")
+    if requested is not Decision.OVERRIDE:
+        raise _refusal("fail", "the audit FAILed", "the officer may request override, with a reason")
+    _check_reason("fail", reason)
+    return Decision.OVERRIDE
+
+
+def _check_reason(rule: str, reason: str) -> None:
+    """Refuse a decision without a written reason."""
+    if not is_written_reason(reason):
+        raise _refusal(
+            rule,
+            "a written reason is missing",
+            f"one line, {MIN_REASON_CHARACTERS} to {MAX_REASON_CHARACTERS} printable characters",
+        )
+
+
+def _refusal(rule: str, what: str, fix: str) -> ReleaseRefusedError:
+    return ReleaseRefusedError(what, where=f"rule release.{rule}", fix=fix)

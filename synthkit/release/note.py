@@ -1,0 +1,74 @@
+"""README.txt: what the recipient of a release should know, in plain words.
+
+Knows the sealed facts. Says nothing about approvals, which are given after this text is sealed;
+`synthkit release verify` prints those.
+"""
+
+import datetime as dt
+import math
+from collections.abc import Sequence
+
+from synthkit.domain.release import SiteStatement
+
+
+def write_note(
+    *,
+    release: str,
+    study: str,
+    generator: str,
+    statements: Sequence[SiteStatement],
+    epsilons: tuple[float | None, float | None, float | None],
+    expires: dt.date,
+) -> bytes:
+    """The note's bytes; `epsilons` are disjoint, worst overlap and delta (all None: trained without DP)."""
+    lines = [
+        f"Release {release}: a synthetic table made in the study {study} (generator: {generator}).",
+        "",
+        "table.csv holds rows drawn from a generator, not patients' records. schema.json explains the",
+        "columns; audit.json holds the coarse results of the attacks run against this very table.",
+        "",
+        *_describe_privacy(epsilons),
+        "",
+        "What each hospital states, under its signature:",
+        *(_describe_site(statement) for statement in statements),
+        "",
+        "A data protection officer of each hospital named above has to have signed this release. Who did,",
+        "how she decided and why is part of the bundle; `synthkit release verify` checks it, with the",
+        "hospitals' and officers' public keys and nothing else, and prints it.",
+        "",
+        f"Use the table until {expires.isoformat()}. After that, ask for a new release.",
+        "",
+    ]
+    return "\n".join(lines).encode("utf-8")
+
+
+def _describe_privacy(epsilons: tuple[float | None, float | None, float | None]) -> list[str]:
+    disjoint, overlap, delta = epsilons
+    if disjoint is None or overlap is None or delta is None:
+        return [
+            "WITHOUT DIFFERENTIAL PRIVACY. The generator was trained on the patients without it; no epsilon",
+            "limits what this table reveals about them. The audits are all the evidence there is.",
+        ]
+    return [
+        "Differential privacy for one patient, all their rows:",
+        f"  - epsilon {_rounded_up(disjoint)} at delta {delta:g} if no patient is at two of the hospitals,",
+        f"  - epsilon {_rounded_up(overlap)} at delta {delta:g} if one patient is at all of them.",
+        "This bounds what is learnt about one patient. It promises nothing about the truth of the source",
+        "data, or about a hospital's patients as a whole.",
+    ]
+
+
+def _describe_site(statement: SiteStatement) -> str:
+    spend = statement.spend
+    cost = (
+        f"epsilon {_rounded_up(spend.epsilon)} ({spend.accountant})" if spend else "no differential privacy"
+    )
+    return (
+        f"  - {statement.site}: {cost}; encoder {statement.encoder_provenance.value}; "
+        f"audit {statement.verdict.value}"
+    )
+
+
+def _rounded_up(epsilon: float) -> str:
+    """Three decimals, upwards: a printed epsilon is never below the one that holds."""
+    return f"{math.ceil(epsilon * 1000) / 1000:.10g}"

@@ -1,0 +1,62 @@
+"""Whole pages: the evaluation's, the audit's, and the section on privacy spend that a demo adds.
+
+Knows reports. Refuses rows, files and the network: a page is a string, and whoever asked for it saves
+it. Rule: a larger page is made of the same sections, never of copied markup.
+"""
+
+from synthkit.domain.audit import AuditReport
+from synthkit.domain.utility import UtilityReport
+from synthkit.report.audit_sections import audit_sections
+from synthkit.report.charts import spend_chart
+from synthkit.report.figures import AssociationMaps, ColumnDistribution, SpendCurve
+from synthkit.report.page import Page, Section, figure, paragraph, table
+from synthkit.report.utility_sections import evaluation_sections
+
+__all__ = ["audit_page", "audit_sections", "evaluation_page", "evaluation_sections", "spend_section"]
+
+
+def evaluation_page(
+    report: UtilityReport,
+    distributions: tuple[ColumnDistribution, ...] = (),
+    associations: AssociationMaps | None = None,
+    title: str = "Evaluation of a synthetic table",
+) -> str:
+    """One self-contained HTML document about usefulness."""
+    return Page(
+        title=title,
+        subtitle="Synthetic rows beside real ones, with a floor and a ceiling for every score",
+        sections=evaluation_sections(report, distributions, associations),
+    ).render()
+
+
+def audit_page(report: AuditReport, title: str = "Privacy audit of a synthetic table") -> str:
+    """One self-contained HTML document about one audit."""
+    return Page(
+        title=title,
+        subtitle=f"Table {report.table_digest[:16]}, attempt {report.attempt}",
+        sections=audit_sections(report),
+    ).render()
+
+
+def spend_section(curves: tuple[SpendCurve, ...]) -> Section:
+    """What each site spent, round by round, against its own cap."""
+    if not curves:
+        return Section(title="Privacy spend", blocks=(paragraph("No site has spent anything."),))
+    rows = tuple(
+        (curve.site, f"{curve.epsilon[-1]:.3f}" if curve.epsilon else "0", f"{curve.cap:g}")
+        for curve in curves
+    )
+    words = (
+        "Epsilon bounds what anything that ever left a site can reveal about one of its patients. It only "
+        "grows. When the next round would cross a site's cap, that site refuses."
+    )
+    return Section(
+        title="Privacy spend",
+        blocks=(
+            paragraph(words),
+            figure(
+                spend_chart(curves), "Cumulative epsilon by round; the dashed line is the site's own cap."
+            ),
+            table("Spend per site", ("Site", "Epsilon spent", "Cap"), rows),
+        ),
+    )

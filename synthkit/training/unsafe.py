@@ -1,0 +1,37 @@
+"""Training without privacy, for reproduction and comparison only.
+
+The name is the warning. Whoever uses it says so in each artefact made with it.
+"""
+
+import logging
+
+import numpy as np
+import torch
+from torch import nn
+
+from synthkit.privacy.dpsgd import LossPerPatient, StepSettings
+
+logger = logging.getLogger("synthkit.unsafe")
+
+
+class UnsafeNoPrivacy:
+    """Plain stochastic gradient steps: no clipping, no noise, no accounting."""
+
+    def __init__(self, module: nn.Module, settings: StepSettings) -> None:
+        logger.warning("training WITHOUT differential privacy: nothing made from this may be called private")
+        self.parameters = [p for p in module.parameters() if p.requires_grad]
+        self.settings = settings
+        self._rng = np.random.default_rng()
+
+    def __call__(
+        self, patients: int, loss_per_patient: LossPerPatient, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Take one step on a plain random batch."""
+        size = max(1, min(patients, round(self.settings.sample_rate * patients)))
+        sample = self._rng.choice(patients, size=size, replace=False)
+        optimizer.zero_grad()
+        loss_per_patient(sample).mean().backward()
+        optimizer.step()
+
+    def close(self) -> None:
+        """Nothing to undo."""

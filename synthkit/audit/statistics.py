@@ -5,6 +5,7 @@ is a number of patients, a rate lies in [0, 1], an advantage (rate minus rate) i
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from scipy import stats
@@ -87,6 +88,7 @@ def holm(p_values: Sequence[float]) -> tuple[float, ...]:
     return tuple(float(value) for value in adjusted)
 
 
+@lru_cache(maxsize=256)
 def minimum_detectable_effect(
     trials: int, control_trials: int, *, control_rate: float, level: float, power: float = 0.8
 ) -> float:

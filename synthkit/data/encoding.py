@@ -12,13 +12,14 @@ error smooths away.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 
 from synthkit.data.table import PatientTable, SyntheticTable
 from synthkit.domain.canonical import JsonObject
-from synthkit.domain.conditions import Condition, allowed
+from synthkit.domain.conditions import Allowed, Condition, allowed
 from synthkit.domain.layout import Layout, StateWeights
 from synthkit.domain.schema import Column, Kind, Scale, Schema
 from synthkit.errors import ConditionError, SchemaError
@@ -74,15 +75,10 @@ class ColumnEncoding:
         states[np.isnan(numbers)] = self.present_states
         return states.astype(np.int64)
 
-    def interval(self, state: int, conditions: Sequence[Condition]) -> tuple[float, float]:
-        """The part of a bin that the conditions allow, as (low, high); empty when low > high."""
-        low, high = (
-            float(self.edges[state - len(self.spikes)]),
-            float(self.edges[state - len(self.spikes) + 1]),
-        )
-        rule = allowed(self.column, conditions)
-        margin = 0.5 if self.column.is_whole else 0.0
-        return max(low, rule.low - margin), min(high, rule.high + margin)
+    @property
+    def unit(self) -> float:
+        """Distance between neighbouring released values: 1 for whole numbers."""
+        return 1.0 if self.column.is_whole else 10.0**-self.column.decimals
 
     def weights(self, conditions: Sequence[Condition]) -> np.ndarray:
         """Share of each state that the conditions allow, float64, shape (states,)."""
@@ -91,18 +87,25 @@ class ColumnEncoding:
         if not self.column.is_numeric:
             weights[list(rule.categories)] = 1.0
         else:
-            for state, spike in enumerate(self.spikes):
-                weights[state] = float(rule.permits(spike))
-            for state in range(len(self.spikes), self.present_states):
-                weights[state] = self._bin_share(state, conditions)
+            values = [rule.permits(spike) for spike in self.spikes]
+            bins = [self._bin_share(low, high, rule) for low, high in pairwise(self.edges)]
+            weights[: self.present_states] = [*values, *bins]
         if self.column.missing:
             weights[-1] = float(rule.missing)
         return weights
 
-    def _bin_share(self, state: int, conditions: Sequence[Condition]) -> float:
-        low, high = self.interval(state, conditions)
-        full = float(np.diff(self.edges)[state - len(self.spikes)])
-        return max(0.0, (high - low) / full)
+    def _bin_share(self, low: float, high: float, rule: Allowed) -> float:
+        """Share of a bin's released values that the rule permits."""
+        if rule.points is not None:
+            return _count(rule.points, low, high) / max(1, self._values_between(low, high))
+        inside = self._values_between(max(low, rule.low), min(high, rule.high))
+        permitted = inside - _count(rule.excluded, max(low, rule.low), min(high, rule.high))
+        return max(0, permitted) / max(1, self._values_between(low, high))
+
+    def _values_between(self, low: float, high: float) -> int:
+        """Number of released values in [low, high]."""
+        first, last = np.ceil(low / self.unit - 1e-6), np.floor(high / self.unit + 1e-6)
+        return max(0, int(last - first) + 1)
 
     def decode(
         self, states: np.ndarray, rng: np.random.Generator, conditions: Sequence[Condition]
@@ -110,35 +113,47 @@ class ColumnEncoding:
         """Values of the states: float64 (missing: NaN), or object text (missing: None)."""
         if not self.column.is_numeric:
             levels = np.array([*self.column.categories, None], dtype=object)
-            return levels[states]
-        low, high = self._bounds_of_states(conditions)
-        numbers = rng.uniform(low[states], high[states])
-        rounded = np.round(numbers, self.column.decimals)
-        if self.column.is_whole:
-            rounded = np.clip(np.rint(numbers), np.ceil(low[states]), np.floor(high[states]))
-        values = np.clip(rounded, self.column.minimum, self.column.maximum)
-        is_spike = states < len(self.spikes)
-        values[is_spike] = np.array([*self.spikes, 0.0])[states[is_spike]]
-        values[states == self.present_states] = np.nan
-        return self._keep_inside(values, states, conditions)
-
-    def _bounds_of_states(self, conditions: Sequence[Condition]) -> tuple[np.ndarray, np.ndarray]:
-        low, high = np.zeros(self.states), np.zeros(self.states)
-        for state in range(len(self.spikes), self.present_states):
-            lower, upper = self.interval(state, conditions)
-            low[state], high[state] = lower, max(lower, upper)
-        return low, high
-
-    def _keep_inside(
-        self, values: np.ndarray, states: np.ndarray, conditions: Sequence[Condition]
-    ) -> np.ndarray:
-        """Rounding may step over a condition's bound by less than one unit; step back onto it."""
+            texts: np.ndarray = levels[states]
+            return texts
         rule = allowed(self.column, conditions)
-        unit = 10.0**-self.column.decimals
-        inside = (states >= len(self.spikes)) & (states < self.present_states)
-        low = np.ceil(round(max(rule.low, self.column.minimum or 0.0) / unit, 6)) * unit
-        high = np.floor(round(min(rule.high, self.column.maximum or 0.0) / unit, 6)) * unit
-        return np.where(inside, np.round(np.clip(values, low, high), self.column.decimals), values)
+        is_spike, is_missing = states < len(self.spikes), states == self.present_states
+        bins = np.clip(states - len(self.spikes), 0, self.edges.size - 2)
+        values = self._draw(bins, rng, rule)
+        values[is_spike] = np.array([*self.spikes, 0.0])[np.where(is_spike, states, -1)][is_spike]
+        values[is_missing] = np.nan
+        return values
+
+    def _draw(self, bins: np.ndarray, rng: np.random.Generator, rule: Allowed) -> np.ndarray:
+        """A released value within each bin that the rule permits, uniformly."""
+        if rule.points is not None:
+            return self._draw_points(bins, rng, rule.points)
+        margin = self.unit / 2
+        low = np.maximum(self.edges[bins], rule.low - margin)
+        high = np.maximum(low, np.minimum(self.edges[bins + 1], rule.high + margin))
+        drawn = np.rint(rng.uniform(low, high) / self.unit) * self.unit
+        values: np.ndarray = np.clip(np.round(drawn, 9), rule.low, rule.high)
+        for _ in rule.excluded:  # each pass frees a value from one excluded neighbour
+            hit = np.isin(values, rule.excluded)
+            up = np.where(values + self.unit > rule.high, -1.0, 1.0)
+            values = np.where(hit, np.round(values + up * self.unit, 9), values)
+        return values
+
+    def _draw_points(
+        self, bins: np.ndarray, rng: np.random.Generator, points: tuple[float, ...]
+    ) -> np.ndarray:
+        """One of the listed values within each bin."""
+        values = np.full(bins.size, np.nan)
+        for index in np.unique(bins):
+            low, high = self.edges[index], self.edges[index + 1]
+            inside = [point for point in points if low <= point <= high]
+            rows = bins == index
+            if inside:
+                values[rows] = rng.choice(inside, size=int(rows.sum()))
+        return values
+
+
+def _count(values: Sequence[float], low: float, high: float) -> int:
+    return sum(low <= value <= high for value in values)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

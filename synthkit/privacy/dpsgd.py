@@ -14,6 +14,7 @@ Algorithm (Abadi et al., 2016, algorithm 1, with Poisson sampling; norms as in L
   7. the optimiser steps on the result (post-processing)
 """
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -23,6 +24,9 @@ from opacus.grad_sample import GradSampleModuleFastGradientClipping
 from torch import nn
 
 from synthkit.privacy import rng
+
+# Said of every first layer, whose input needs no gradient; its own parameters are measured all the same.
+warnings.filterwarnings("ignore", message="Full backward hook is firing when gradients are computed")
 
 LossPerPatient = Callable[[np.ndarray], torch.Tensor]
 """Maps indices of patients, shape (batch,), to their losses, shape (batch,)."""
@@ -79,16 +83,37 @@ class DpSgdStep:
             parameter.grad = (clipped + noise.view_as(clipped)) / self.settings.expected_batch  # 6
 
     def _clipped_sum(self, chunk: np.ndarray, loss_per_patient: LossPerPatient) -> list[torch.Tensor]:
-        """Sum of the chunk's clipped gradients, one tensor per parameter."""
+        """Sum of the chunk's clipped gradients, one tensor per parameter.
+
+        A patient whose gradient is not finite is left out. No clipping bounds a NaN: weights crafted so
+        that one patient overflows would turn the whole sum into a noiseless answer about that patient.
+        """
+        for _ in range(3):
+            losses, norms = self._measure(chunk, loss_per_patient)  # 2: each (chunk,)
+            finite = torch.isfinite(norms) & torch.isfinite(losses.detach())
+            if bool(finite.all()):
+                coefficients = (self.settings.max_grad_norm / (norms + 1e-6)).clamp(max=1.0)  # 3
+                gradients = torch.autograd.grad((coefficients * losses).sum(), self.parameters)  # 4
+                return [gradient.detach() for gradient in gradients]
+            chunk = chunk[finite.cpu().numpy()]
+        return [torch.zeros_like(p) for p in self.parameters]
+
+    def _measure(
+        self, chunk: np.ndarray, loss_per_patient: LossPerPatient
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Losses, with their graph, and gradient norms of a chunk, each of shape (chunk,)."""
+        if chunk.size == 0:
+            # An empty sum keeps its graph, so that an empty batch takes the same way as any other.
+            losses = torch.stack([p.sum() * 0.0 for p in self.parameters])
+            return losses, torch.zeros(len(losses))
         self._ghost.enable_hooks()
-        losses = loss_per_patient(chunk)  # 2: shape (chunk,)
-        losses.sum().backward(retain_graph=True)
-        coefficients = self._ghost.get_clipping_coef().detach()  # 3: shape (chunk,)
+        losses = loss_per_patient(chunk)
+        torch.autograd.backward(losses.sum(), retain_graph=True)
+        norms = self._ghost.get_norm_sample().detach()
         self._ghost.disable_hooks()
-        gradients = torch.autograd.grad((coefficients * losses).sum(), self.parameters)  # 4
         for parameter in self.parameters:
             parameter.grad = None
-        return [gradient.detach() for gradient in gradients]
+        return losses, norms
 
     def close(self) -> None:
         """Take Opacus' hooks off the module again."""

@@ -37,8 +37,9 @@ class Reservation:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Commit:
-    """A reservation whose exact reply was stored before it left."""
+    """A reservation whose exact reply was stored before it left. `number` is this entry's number."""
 
+    number: int
     reservation: Reservation
     reply_digest: str
     entry_hash: str
@@ -160,7 +161,10 @@ class Book:
         key = (reservation.study, reservation.server_round, reservation.base_digest)
         self.commit_count += 1
         self.commits[key] = Commit(
-            reservation=reservation, reply_digest=entry.fields["reply_digest"], entry_hash=entry.hash
+            number=entry.n,
+            reservation=reservation,
+            reply_digest=entry.fields["reply_digest"],
+            entry_hash=entry.hash,
         )
 
     def _abandon(self, reservation: Reservation, *, refunded: bool) -> None:

@@ -11,6 +11,7 @@ from synthkit.domain.privacy import Budget, PrivacyEvent, PrivacySpend
 from synthkit.errors import LedgerError
 from synthkit.privacy.accounting import spend_of
 from synthkit.privacy.ledger_book import Book
+from synthkit.privacy.ledger_chain import GENESIS_PREV, Entry, parse_entry
 from synthkit.privacy.ledger_file import read_snapshot
 
 
@@ -77,6 +78,23 @@ def verify_ledger(
         audits=sum(book.audits.values()),
         repairs=book.repairs,
     )
+
+
+def read_entries(path: Path | str) -> tuple[Entry, ...]:
+    """Every entry of a ledger, verified one by one, oldest first. Changes nothing.
+
+    Entries are bound to one another here; whether they also make sense together is `verify_ledger`'s
+    question. An incomplete last line, which was never acknowledged, is passed over.
+
+    Raises:
+        LedgerError: A line was altered, is out of order, or is not of a known format.
+    """
+    path = Path(path)
+    entries: list[Entry] = []
+    for number, line in enumerate(read_snapshot(path).data.split(b"\n")[:-1]):
+        prev = entries[-1].hash if entries else GENESIS_PREV
+        entries.append(parse_entry(line, n=number, prev=prev, where=path.name))
+    return tuple(entries)
 
 
 def check_identity(book: Book, *, asset: str | None, witness: tuple[int, str] | None) -> None:

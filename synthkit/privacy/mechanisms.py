@@ -21,4 +21,5 @@ def gaussian_sum(vectors: torch.Tensor, *, noise_multiplier: float) -> np.ndarra
     """
     clipped = vectors / vectors.norm(dim=1, keepdim=True).clamp(min=1.0)
     total: np.ndarray = clipped.double().sum(dim=0).cpu().numpy()
-    return total + rng.normal(total.size, std=noise_multiplier)
+    noised: np.ndarray = total + rng.normal(total.size, std=noise_multiplier)
+    return noised

@@ -30,7 +30,7 @@ class UnsafeNoPrivacy:
         size = max(1, min(patients, round(self.settings.sample_rate * patients)))
         sample = self._rng.choice(patients, size=size, replace=False)
         optimizer.zero_grad()
-        loss_per_patient(sample).mean().backward()
+        torch.autograd.backward(loss_per_patient(sample).mean())
         optimizer.step()
 
     def close(self) -> None:

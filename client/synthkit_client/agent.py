@@ -1,0 +1,185 @@
+"""One round at one site: guard, replay or reserve, train, store, commit, reply.
+
+Knows the site's folder. Refuses whatever the guard refuses, and takes nothing from the coordinator but
+a study's digest, a round number and weights. The order is the promise:
+
+  1. guard: approved study, signed policy                       (nothing read, nothing drawn)
+  2. replay: the same study, round and base weights get the stored bytes again, at no charge
+  3. rows: read, checked, enough patients; base weights fit the architecture
+  4. reserve the round's budget                                  (on disk before anything is drawn)
+  5. train from the base weights, with privacy noise
+  6. store the exact reply                                       (on disk)
+  7. commit                                                      (on disk)
+  8. sign and send
+A crash after 4 leaves an open reservation, which counts as spent.
+"""
+
+import datetime as dt
+import os
+from pathlib import Path
+
+import numpy as np
+import safetensors.numpy
+
+from synthkit.data.encoding import fit_encoding
+from synthkit.domain.privacy import Budget
+from synthkit.domain.study import Study
+from synthkit.errors import InputError, LedgerError, PolicyError
+from synthkit.federation.messages import TrainReply, TrainRequest, Weights, digest_weights
+from synthkit.generators.base import Generator
+from synthkit.privacy.ledger import Ledger
+from synthkit.privacy.ledger_book import Commit
+from synthkit.training.artefact import new_generator
+from synthkit.training.loop import LoopState, fit_prior, train
+from synthkit_client.guard import Admission, check_plan
+from synthkit_client.site_folder import SiteFolder
+
+
+class SiteAgent:
+    """Answers a coordinator's requests for one site."""
+
+    def __init__(self, folder: SiteFolder, ledger: Ledger) -> None:
+        self.folder, self.ledger = folder, ledger
+        self._states: dict[str, np.ndarray] = {}
+
+    @classmethod
+    def open(cls, site_dir: Path) -> "SiteAgent":
+        """The agent of a site's folder, with its ledger verified.
+
+        Raises:
+            SynthkitError: Folder, policy or ledger cannot be used.
+        """
+        folder = SiteFolder(site_dir)
+        return cls(folder, folder.open_ledger())
+
+    def answer(self, request: TrainRequest) -> TrainReply:
+        """Answer one request, by the eight steps of the module docstring.
+
+        Raises:
+            PolicyError: The guard refuses.
+            BudgetExceededError: The asset or the study's quota has no room for this round.
+            InputError: The request does not fit the study, or the site's rows do not fit its schema.
+            LedgerError: The ledger is broken, or a stored reply is.
+        """
+        admission = check_plan(self.folder, request.study_digest, today=dt.date.today())  # 1
+        study, base = admission.study, digest_weights(request.weights)
+        committed = self.ledger.find_commit(study.digest, request.server_round, base)  # 2
+        if committed is None:
+            committed = self._run_round(admission, request, base)
+        weights = self._read_reply(committed)
+        return self._sign(request, base, weights, committed)  # 8
+
+    def _run_round(self, admission: Admission, request: TrainRequest, base: str) -> Commit:
+        study, server_round = admission.study, request.server_round
+        events = study.plan.round_events(server_round)
+        states = self._members(study, admission.policy.study.min_patients)  # 3
+        generator = _with_weights(study, request.weights)
+        cap = admission.policy
+        quota = Budget(epsilon=cap.study.max_epsilon, delta=cap.budget.delta, adjacency=cap.budget.adjacency)
+        reservation = self.ledger.reserve(  # 4
+            study=study.digest, server_round=server_round, base_digest=base, events=events, study_budget=quota
+        )
+        if study.plan.is_prior_round(server_round):  # 5
+            fit_prior(generator, states, study.plan)
+        else:
+            self._train(study, generator, states)
+        weights = generator.get_weights()
+        digest = digest_weights(weights)
+        self._store(self._reply_path(study.digest, digest), safetensors.numpy.save(weights))  # 6
+        return self.ledger.commit(reservation, reply_digest=digest)  # 7
+
+    def _members(self, study: Study, min_patients: int) -> np.ndarray:
+        """The encoded patients to train on, read once per process."""
+        if study.digest not in self._states:
+            members = self.folder.read_split(study.schema).members
+            if members.patient_count < min_patients:
+                raise PolicyError(
+                    f"fewer patients to train on than {min_patients}",
+                    rule="study.min_patients",
+                    where=f"site {self.folder.name}",
+                    fix="take no part, or join with a larger population",
+                )
+            self._states[study.digest] = fit_encoding(study.schema).encode(members)
+        return self._states[study.digest]
+
+    def _train(self, study: Study, generator: Generator, states: np.ndarray) -> None:
+        path = self.folder.study_folder(study.digest) / "state.safetensors"
+        after = train(
+            generator,
+            states,
+            study.plan,
+            steps=study.plan.local_steps,
+            declared_size=study.site(self.folder.name).declared_size,
+            state=_read_state(path),
+        )
+        self._store(path, safetensors.numpy.save({"step": np.array([after.step]), **after.optimizer}))
+
+    def _reply_path(self, study_digest: str, reply_digest: str) -> Path:
+        return self.folder.study_folder(study_digest) / "replies" / f"{reply_digest}.safetensors"
+
+    def _store(self, path: Path, data: bytes) -> None:
+        """Write a file durably: all of it or nothing, on disk before this returns."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(path.name + ".partial")
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def _read_reply(self, committed: Commit) -> Weights:
+        """The stored bytes of a committed reply, checked against the ledger."""
+        path = self._reply_path(committed.reservation.study, committed.reply_digest)
+        try:
+            weights: Weights = safetensors.numpy.load_file(path)
+        except (OSError, safetensors.SafetensorError) as error:
+            raise LedgerError("a committed reply is missing", where=f"site {self.folder.name}") from error
+        if digest_weights(weights) != committed.reply_digest:
+            raise LedgerError(
+                "a stored reply is not what the ledger recorded", where=f"site {self.folder.name}"
+            )
+        return weights
+
+    def _sign(self, request: TrainRequest, base: str, weights: Weights, committed: Commit) -> TrainReply:
+        """The reply with the ledger's head right after its commit: a replay is equal to the byte."""
+        fields = {
+            "site": self.folder.name,
+            "study_digest": request.study_digest,
+            "server_round": request.server_round,
+            "base_digest": base,
+            "weights": weights,
+            "ledger_head": committed.entry_hash,
+            "ledger_counter": committed.number,
+        }
+        unsigned = TrainReply(**fields)
+        return TrainReply(**fields, signature=self.folder.key.sign(unsigned.signed_text()).hex())
+
+
+def _with_weights(study: Study, weights: Weights) -> Generator:
+    """The study's generator, holding the coordinator's weights.
+
+    Raises:
+        InputError: They do not fit the study's architecture.
+    """
+    generator = new_generator(
+        study.plan.generator, study.schema, study.plan.hyperparameters, seed=study.initial_seed
+    )
+    try:
+        generator.set_weights(weights)
+    except ValueError as error:
+        raise InputError("the weights do not fit the study's generator", where="train request") from error
+    return generator
+
+
+def _read_state(path: Path) -> LoopState:
+    """Where this site's training of a study stands; a fresh state when it has not begun."""
+    if not path.is_file():
+        return LoopState()
+    arrays = safetensors.numpy.load_file(path)
+    step = int(arrays.pop("step")[0])
+    return LoopState(step=step, optimizer=arrays)

@@ -1,0 +1,138 @@
+"""A trained model on disk: a JSON header and arrays. No pickle, no code, no row.
+
+`model.json` says what the weights are, what they cost and where they came from; `weights.safetensors`
+holds float32 arrays. Compatibility promise: `format` 1 stays readable; a reader that meets another
+format, or weights whose hash is not the header's, refuses.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from synthkit import __version__
+from synthkit.data.encoding import Encoding, fit_encoding
+from synthkit.domain.canonical import JsonObject, sha256_hex
+from synthkit.domain.privacy import EncoderProvenance, PrivacySpend
+from synthkit.domain.schema import Schema
+from synthkit.errors import InputError
+from synthkit.generators.base import Generator
+from synthkit.generators.registry import build
+
+HEADER, WEIGHTS = "model.json", "weights.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A generator with its schema and its history. `spend` is None when trained without privacy."""
+
+    schema: Schema
+    generator: Generator
+    spend: PrivacySpend | None
+    encoder_provenance: EncoderProvenance
+    study: str
+    study_digest: str
+    site: str
+
+    @property
+    def is_private(self) -> bool:
+        """Whether a differential-privacy claim stands behind the weights."""
+        return self.spend is not None
+
+    @property
+    def encoding(self) -> Encoding:
+        """How the generator's states become values again: a function of the schema."""
+        return fit_encoding(self.schema)
+
+
+def new_generator(
+    kind: str, schema: Schema, hyperparameters: dict[str, float] | None, *, seed: int
+) -> Generator:
+    """A generator for a schema; the same seed gives the same initial weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build(kind, fit_encoding(schema).layout, hyperparameters)
+
+
+def save_model(model: Model, folder: Path) -> None:
+    """Write a model into a new folder; all of it or nothing.
+
+    Raises:
+        InputError: The folder exists with content, or cannot be written.
+    """
+    weights = save(model.generator.get_weights())
+    header = json.dumps(_header(model, sha256_hex(weights)), indent=2, sort_keys=True)
+    partial = folder.with_name(folder.name + ".partial")
+    try:
+        if folder.exists() and any(folder.iterdir()):
+            raise InputError("the folder is not empty", where=str(folder), fix="name a new folder")
+        partial.mkdir(parents=True, exist_ok=True)
+        (partial / WEIGHTS).write_bytes(weights)
+        (partial / HEADER).write_text(header + "\n", encoding="utf-8")
+        if folder.exists():
+            folder.rmdir()
+        os.replace(partial, folder)
+    except OSError as error:
+        raise InputError("cannot be written", where=str(folder), fix="check the folder's rights") from error
+
+
+def load_model(folder: Path) -> Model:
+    """Read a model and check it.
+
+    Raises:
+        InputError: Missing, of another format, or its weights are not the header's.
+    """
+    try:
+        header: JsonObject = json.loads((folder / HEADER).read_text(encoding="utf-8"))
+        data = (folder / WEIGHTS).read_bytes()
+    except (OSError, ValueError) as error:
+        raise InputError("not a model folder", where=str(folder), fix="name what `train -o` wrote") from error
+    if header.get("format") != 1:
+        raise InputError("unknown model format", where=str(folder), fix="use the version that wrote it")
+    if header.get("weights_sha256") != sha256_hex(data):
+        raise InputError("the weights are not the header's", where=str(folder), fix="train again")
+    try:
+        return _model(header, load(data))
+    except (KeyError, TypeError, ValueError, SafetensorError) as error:
+        raise InputError("the model is malformed", where=str(folder), fix="train again") from error
+
+
+def _header(model: Model, weights_sha256: str) -> JsonObject:
+    return {
+        "format": 1,
+        "generator": model.generator.kind,
+        "hyperparameters": model.generator.hyperparameters,
+        "schema": model.schema.to_json(),
+        "schema_digest": model.schema.digest,
+        "encoding": model.encoding.to_json(),
+        "spend": model.spend.to_json() if model.spend else None,
+        "unsafe": not model.is_private,
+        "encoder_provenance": model.encoder_provenance.value,
+        "study": model.study,
+        "study_digest": model.study_digest,
+        "site": model.site,
+        "weights_sha256": weights_sha256,
+        "version": __version__,
+    }
+
+
+def _model(header: JsonObject, weights: dict[str, np.ndarray]) -> Model:
+    schema = Schema.from_json(header["schema"])
+    generator = build(header["generator"], fit_encoding(schema).layout, header["hyperparameters"])
+    generator.set_weights(weights)
+    generator.eval()
+    spend = header["spend"]
+    return Model(
+        schema=schema,
+        generator=generator,
+        spend=PrivacySpend.from_json(spend) if spend is not None else None,
+        encoder_provenance=EncoderProvenance(header["encoder_provenance"]),
+        study=header["study"],
+        study_digest=header["study_digest"],
+        site=header["site"],
+    )

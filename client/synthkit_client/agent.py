@@ -16,6 +16,7 @@ A crash after 4 leaves an open reservation, which counts as spent.
 
 import datetime as dt
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -147,17 +148,16 @@ class SiteAgent:
 
     def _sign(self, request: TrainRequest, base: str, weights: Weights, committed: Commit) -> TrainReply:
         """The reply with the ledger's head right after its commit: a replay is equal to the byte."""
-        fields = {
-            "site": self.folder.name,
-            "study_digest": request.study_digest,
-            "server_round": request.server_round,
-            "base_digest": base,
-            "weights": weights,
-            "ledger_head": committed.entry_hash,
-            "ledger_counter": committed.number,
-        }
-        unsigned = TrainReply(**fields)
-        return TrainReply(**fields, signature=self.folder.key.sign(unsigned.signed_text()).hex())
+        unsigned = TrainReply(
+            site=self.folder.name,
+            study_digest=request.study_digest,
+            server_round=request.server_round,
+            base_digest=base,
+            weights=weights,
+            ledger_head=committed.entry_hash,
+            ledger_counter=committed.number,
+        )
+        return replace(unsigned, signature=self.folder.key.sign(unsigned.signed_text()).hex())
 
 
 def _with_weights(study: Study, weights: Weights) -> Generator:

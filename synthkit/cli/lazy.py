@@ -5,7 +5,7 @@ command in order to list it: `synthkit --help` has to answer at once, and a comm
 missing must not take the others down.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
@@ -42,6 +42,18 @@ class Family:
 
     summary: str
     entries: Mapping[str, Entry]
+
+
+class _PlainHelp(click.HelpFormatter):
+    """Takes back the escapes that Typer puts before brackets for rich, which is not used for help."""
+
+    def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
+        plain = [(name, text.replace("\\[", "[")) for name, text in rows]
+        super().write_dl(plain, col_max, col_spacing)
+
+
+class _Context(click.Context):
+    formatter_class = _PlainHelp
 
 
 class LazyGroup(TyperGroup):
@@ -116,7 +128,9 @@ def _command(name: str, target: str) -> click.Command:
     )
     function = _function(name, target)
     holder.command(name, help=help_text(getdoc(function) or ""))(function)
-    return to_command(holder)
+    command = to_command(holder)
+    command.context_class = _Context
+    return command
 
 
 def _function(name: str, target: str) -> Callable[..., Any]:

@@ -117,11 +117,8 @@ def policy_path(name: str) -> Path:
         return path
     shipped = {file.stem: file for folder in _policy_folders() for file in sorted(folder.glob("*.toml"))}
     if name not in shipped:
-        raise InputError(
-            "there is no such policy",
-            where=shown(name),
-            fix=f"a file, or one of {', '.join(sorted(shipped))}",
-        )
+        names = ", ".join(sorted(shipped))
+        raise InputError("there is no such policy", where=shown(name), fix=f"a file, or one of {names}")
     return shipped[name]
 
 

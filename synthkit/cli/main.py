@@ -73,6 +73,7 @@ RELEASE = Family(
 COMMANDS: dict[str, Entry | Family] = {
     "demo": _entry("demo", "The whole job on bundled real data, no set-up."),
     "schema": SCHEMA,
+    "split": _entry("split", "Divide a table by patient for training and audit."),
     "train": _entry("train", "Train a generator at one site."),
     "generate": _entry("generate", "Draw synthetic rows from a trained model."),
     "evaluate": _entry("evaluate", "How useful is a synthetic table?"),

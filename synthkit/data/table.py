@@ -8,6 +8,7 @@ released; only a SyntheticTable has a digest and can leave.
 
 from dataclasses import dataclass
 from datetime import date, timedelta
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -55,11 +56,15 @@ class PatientTable:
 
         The seed makes the split reproducible; it has no part in any privacy noise.
         """
+        return tuple(self.take(mask) for mask in self.split_masks(shares, seed=seed))
+
+    def split_masks(self, shares: tuple[float, ...], *, seed: int) -> tuple[np.ndarray, ...]:
+        """The same split as boolean masks over the rows, one a share."""
         rng = np.random.default_rng(seed)
         ids = rng.permutation(np.unique(self.patients))
         cuts = np.floor(np.cumsum((0.0, *shares)) * ids.size + 1e-9).astype(int)
-        groups = [ids[start:stop] for start, stop in zip(cuts[:-1], cuts[1:], strict=True)]
-        return tuple(self.take(np.isin(self.patients, group)) for group in groups)
+        groups = [ids[start:stop] for start, stop in pairwise(cuts)]
+        return tuple(np.isin(self.patients, group) for group in groups)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

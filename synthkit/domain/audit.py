@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from synthkit.domain.canonical import JsonObject, digest_of
+from synthkit.errors import InputError
 
 
 class Verdict(StrEnum):
     """PASS opens the gate by itself. A crash or a NaN is INVALID, never PASS."""
 
-    PASS = "PASS"
+    PASS = "PASS"  # noqa: S105 - a verdict
     FAIL = "FAIL"
     INCONCLUSIVE = "INCONCLUSIVE"
     INVALID = "INVALID"
@@ -40,6 +41,11 @@ class Interval:
     def to_json(self) -> JsonObject:
         """Canonical form."""
         return {"lower": self.lower, "upper": self.upper, "confidence": self.confidence}
+
+    @classmethod
+    def from_json(cls, document: JsonObject) -> "Interval":
+        """Inverse of `to_json`; KeyError, TypeError or ValueError when malformed."""
+        return cls(**document)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +91,16 @@ class AttackResult:
             "minimum_detectable_effect": self.minimum_detectable_effect,
             "decides": self.decides,
         }
+
+    @classmethod
+    def from_json(cls, document: JsonObject) -> "AttackResult":
+        """Inverse of `to_json`; KeyError, TypeError or ValueError when malformed."""
+        fields = dict(document)
+        for name in ("attack_interval", "control_interval"):
+            fields[name] = Interval.from_json(fields[name])
+        fields["advantage_interval"] = Interval.from_json(fields.pop("interval"))
+        fields["p_adjusted"] = fields.pop("p_value_adjusted")
+        return cls(**fields)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,9 +149,26 @@ class AuditReport:
             "versions": dict(self.versions),
         }
 
+    @classmethod
+    def from_json(cls, document: JsonObject) -> "AuditReport":
+        """Inverse of `to_json`: what a site saved for its own eyes.
+
+        Raises:
+            InputError: A field is missing, unknown or of the wrong type.
+        """
+        try:
+            report = _report(document)
+            is_same = digest_of(report.to_json()) == digest_of(document)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError("the audit document is malformed", fix="run the audit again") from error
+        if not is_same:
+            raise InputError("the audit document is malformed", fix="run the audit again")
+        return report
+
     def coarse(self) -> JsonObject:
         """The part that may leave the site: verdict, limits, attack names and detectable effects
-        rounded up to one hundredth. No rate, p value or reason computed from patients."""
+        rounded up to one hundredth. No rate, p value or reason computed from patients.
+        """
         return {
             "verdict": self.verdict.value,
             "attacks": [
@@ -155,3 +188,12 @@ class AuditReport:
             "versions": dict(self.versions),
             "report_digest": self.digest,
         }
+
+
+def _report(document: JsonObject) -> AuditReport:
+    fields = dict(document)
+    fields["verdict"] = Verdict(fields["verdict"])
+    fields["attacks"] = tuple(AttackResult.from_json(entry) for entry in fields["attacks"])
+    for name in ("reasons", "hard_rules"):
+        fields[name] = tuple(fields[name])
+    return AuditReport(**fields)

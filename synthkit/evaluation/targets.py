@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from synthkit.data.table import EPOCH
+from synthkit.domain.levels import to_decimal
 from synthkit.domain.schema import Column, Kind, Schema
 from synthkit.errors import ConditionError
 
@@ -22,12 +23,14 @@ class Target:
     """One prediction task: is `column` at least `value` (a number), or equal to `value` (text)?
 
     `exclude` names columns that may not be used as features, because they give the answer away.
+    `levels` lists the categories that mean yes when an ordinal column's numbers are compared.
     """
 
     column: str
     value: float | str
     exclude: tuple[str, ...] = ()
     is_date: bool = False
+    levels: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
@@ -41,7 +44,12 @@ class Target:
     def answers(self, frame: pd.DataFrame) -> np.ndarray:
         """float64, shape (rows,): 1 yes, 0 no, NaN where the column is missing."""
         cells = frame[self.column]
-        yes = (cells == self.value) if isinstance(self.value, str) else (cells >= self.value)
+        if self.levels:
+            yes = cells.isin(self.levels)
+        elif isinstance(self.value, str):
+            yes = cells == self.value
+        else:
+            yes = cells >= self.value
         return np.where(cells.isna(), np.nan, yes.to_numpy(dtype=float))
 
     def features(self, schema: Schema) -> tuple[int, ...]:
@@ -67,6 +75,8 @@ def parse_target(text: str, schema: Schema) -> Target:
         value: float | str = _second_category(column, where)
     elif column.is_numeric:
         value = _threshold(rest, column, where)
+    elif column.kind is Kind.ORDINAL and rest.startswith(">="):
+        return _ordinal_target(rest[2:].strip(), column, exclude, where)
     else:
         value = _category(rest, column, where)
     is_date = column.kind is Kind.DATETIME
@@ -142,6 +152,22 @@ def _threshold(rest: str, column: Column, where: str) -> float:
             fix="choose a threshold above the minimum and up to the maximum",
         )
     return value
+
+
+def _ordinal_target(number: str, column: Column, exclude: tuple[str, ...], where: str) -> Target:
+    """A threshold on an ordinal column whose categories are numbers, such as decades of age."""
+    levels = {level: to_decimal(level) for level in column.categories}
+    least = to_decimal(number)
+    if least is None or None in levels.values():
+        raise ConditionError("the categories are not numbers", where=where, fix="write it with =")
+    yes = tuple(level for level, value in levels.items() if value is not None and value >= least)
+    if len(yes) in (0, len(levels)):
+        raise ConditionError(
+            f"the categories of column {column.name} already decide it",
+            where=where,
+            fix="choose a threshold above the lowest and up to the highest",
+        )
+    return Target(column=column.name, value=float(least), exclude=exclude, levels=yes)
 
 
 def _category(rest: str, column: Column, where: str) -> str:

@@ -7,9 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from synthkit_client.app import make_app
-from synthkit_server.local_grid import run_local
-from synthkit_server.strategy import RoundRules
 
 from synthkit.domain.canonical import sha256_hex
 from synthkit.domain.schema import Column, Kind, Schema
@@ -17,6 +14,9 @@ from synthkit.domain.study import Site, Study, TrainingPlan
 from synthkit.federation.messages import TrainReply, TrainRequest, Weights, digest_weights
 from synthkit.release.signing import SigningKey, generate_key, read_key, seal_document
 from synthkit.release.trust import TrustedKey, TrustStore
+from synthkit_client.app import make_app
+from synthkit_server.local_grid import run_local
+from synthkit_server.strategy import RoundRules
 
 SIZES = {"north": 100, "south": 300, "west": 700}
 

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from standin import StandIn
+
 from synthkit_client.app import make_app
 from synthkit_client.worker import serve
 

@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
 import synthkit_client
 import synthkit_server
 from synthkit_client.app import app as client_app

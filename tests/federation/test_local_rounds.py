@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from flwr.clientapp import ClientApp
 from standin import SIZES, StandIn, apps_of, honest, local_update, make_initial, make_study, refusals_of
-from synthkit_server.flower_adapter import task_identity
-from synthkit_server.local_grid import LocalGrid, run_local
-from synthkit_server.strategy import MIRROR, RoundRules, run_rounds
-from synthkit_server.validation import sane_update_norm
 
 from synthkit.errors import BudgetExceededError, InputError, LedgerError, PeerError, PolicyError
 from synthkit.federation.messages import TrainRequest, digest_weights
 from synthkit.federation.refusal import RefusalCode
+from synthkit_server.flower_adapter import task_identity
+from synthkit_server.local_grid import LocalGrid, run_local
+from synthkit_server.strategy import MIRROR, RoundRules, run_rounds
+from synthkit_server.validation import sane_update_norm
 
 NAMES = tuple(SIZES)
 

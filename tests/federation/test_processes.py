@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
-from synthkit_server.processes import Children
 
 from synthkit.errors import PeerError
+from synthkit_server.processes import Children
 
 HIDER = """
 import subprocess, sys, time

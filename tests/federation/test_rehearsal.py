@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 from standin import StandIn, make_initial, make_keys, make_study, write_signed_study
-from synthkit_client.app import make_app
-from synthkit_server.local_grid import run_local
-from synthkit_server.rehearsal import run_processes
-from synthkit_server.storage import write_weights
 
 from synthkit.errors import InputError, PeerError
 from synthkit.federation.messages import digest_weights
 from synthkit.federation.pki import create_node_key
 from synthkit.release.signing import write_key
+from synthkit_client.app import make_app
+from synthkit_server.local_grid import run_local
+from synthkit_server.rehearsal import run_processes
+from synthkit_server.storage import write_weights
 
 STANDIN_WORKER = (sys.executable, str(Path(__file__).with_name("standin_worker.py")))
 

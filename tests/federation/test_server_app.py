@@ -7,15 +7,15 @@ from dataclasses import replace
 import pytest
 from flwr.app import Context, RecordDict
 from standin import StandIn, make_initial, make_study, write_signed_study
+
+from synthkit.errors import BudgetExceededError, InputError, PeerError, SignatureError, SynthkitError
+from synthkit.federation.messages import digest_weights
 from synthkit_client.app import make_app
 from synthkit_server.app import FAILURE, PROGRESS, app, read_failure, wait_online
 from synthkit_server.flower_adapter import online_node, task_identity
 from synthkit_server.local_grid import LocalGrid, run_local
 from synthkit_server.result import RESULT_WEIGHTS, FederationResult
 from synthkit_server.storage import write_weights
-
-from synthkit.errors import BudgetExceededError, InputError, PeerError, SignatureError, SynthkitError
-from synthkit.federation.messages import digest_weights
 
 
 @pytest.fixture

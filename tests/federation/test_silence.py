@@ -6,6 +6,10 @@ import pytest
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from standin import StandIn, make_initial, make_keys, make_study
+
+from synthkit.errors import InputError, PeerError, PolicyError
+from synthkit.federation.messages import TrainRequest
+from synthkit.federation.refusal import RefusalCode
 from synthkit_client.app import AGENT_LOG, app, make_app
 from synthkit_client.flower_adapter import Task
 from synthkit_client.worker import answer_with
@@ -13,10 +17,6 @@ from synthkit_server.flower_adapter import task_identity
 from synthkit_server.local_grid import LocalGrid
 from synthkit_server.strategy import run_rounds
 from synthkit_server.wire import address, pack_request
-
-from synthkit.errors import InputError, PeerError, PolicyError
-from synthkit.federation.messages import TrainRequest
-from synthkit.federation.refusal import RefusalCode
 
 PLANTED = "patient Jane Doe"
 

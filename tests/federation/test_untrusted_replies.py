@@ -7,14 +7,14 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from standin import StandIn, apps_of, honest, make_initial, make_study, refusals_of
-from synthkit_client.app import make_app
-from synthkit_server.flower_adapter import task_identity
-from synthkit_server.local_grid import LocalGrid, run_local
-from synthkit_server.strategy import RoundRules, run_rounds
 
 from synthkit.domain.canonical import sha256_hex
 from synthkit.errors import PeerError, PolicyError
 from synthkit.federation.refusal import RefusalCode
+from synthkit_client.app import make_app
+from synthkit_server.flower_adapter import task_identity
+from synthkit_server.local_grid import LocalGrid, run_local
+from synthkit_server.strategy import RoundRules, run_rounds
 
 
 def with_array(name, value):

@@ -1,0 +1,117 @@
+"""Make a site's folder: keys, policy signed by its officer, trusted keys, an empty ledger.
+
+Knows what a new hospital needs. Refuses to touch a folder that is already a site, and never overwrites
+a key, a policy or a ledger.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from synthkit.domain.canonical import JsonObject
+from synthkit.domain.documents import policy_from_toml
+from synthkit.domain.study import Study
+from synthkit.errors import InputError
+from synthkit.privacy.ledger import Ledger
+from synthkit.release.signing import (
+    SigningKey,
+    TrustedKey,
+    TrustStore,
+    generate_key,
+    open_document,
+    seal_document,
+    write_key,
+)
+from synthkit_client.site_folder import SiteFolder
+
+OFFICER_KEY = Path("keys") / "officer.key"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewSite:
+    """What has to be known to enrol a hospital. `table` is a file name inside the folder."""
+
+    name: str
+    table: str
+    declared_size: int
+    policy_text: str
+    split: tuple[float, float, float] = (0.7, 0.2, 0.1)
+    split_seed: int = 0
+
+
+def init_site(path: Path, site: NewSite, *, coordinator: TrustedKey) -> SiteFolder:
+    """Turn a folder that holds a table into a site.
+
+    Keys are written without a passphrase: this is for a rehearsal on one machine. A hospital keeps the
+    officer's key apart from the site's, under a passphrase.
+
+    Raises:
+        InputError: The folder is already a site, or cannot be written.
+        PolicyError: The policy is incomplete or contradicts itself.
+    """
+    if (path / "site.toml").exists():
+        raise InputError("the folder is already a site", where=path.name, fix="use it as it is")
+    policy = policy_from_toml(site.policy_text, f"{site.name}/policy.toml")
+    (path / "keys").mkdir(parents=True, exist_ok=True)
+    key, officer = generate_key(), generate_key()
+    write_key(key, path / "keys" / "site.key", None)
+    write_key(officer, path / OFFICER_KEY, None)
+    (path / "policy.toml").write_text(site.policy_text, encoding="utf-8")
+    (path / "site.toml").write_text(_site_toml(site), encoding="utf-8")
+    trust = TrustStore(keys=(coordinator, officer_of(site.name, officer), site_of(site.name, key)))
+    folder = SiteFolder(path)
+    folder.write_json(path / "trust.json", trust.to_json())
+    signed = seal_document(policy.to_json(), "policy", officer, officer_name(site.name))
+    folder.write_json(path / "policy.signed.json", signed)
+    Ledger.create(folder.ledger_path, asset=policy.asset, site=site.name, budget=policy.budget)
+    return folder
+
+
+def bring_study(folder: SiteFolder, envelope: JsonObject) -> Study:
+    """Put a signed study into the site's folder, for the guard and the officer to judge.
+
+    Raises:
+        SignatureError: Not signed by a coordinator that this site trusts.
+        InputError: The document is malformed.
+    """
+    document, _ = open_document(envelope, "study", folder.trust)
+    study = Study.from_json(document)
+    path = folder.study_folder(study.digest) / "study.json"
+    folder.write_json(path, envelope)
+    return study
+
+
+def officer_name(site: str) -> str:
+    """The name a rehearsal gives a site's officer."""
+    return f"{site} privacy officer"
+
+
+def officer_of(site: str, key: SigningKey) -> TrustedKey:
+    """The officer as trust stores list her, bound to her hospital."""
+    return TrustedKey(name=officer_name(site), role="officer", public_key=key.public_key_hex, site=site)
+
+
+def site_of(site: str, key: SigningKey) -> TrustedKey:
+    """The site as trust stores list it."""
+    return TrustedKey(name=site, role="site", public_key=key.public_key_hex)
+
+
+def _site_toml(site: NewSite) -> str:
+    members, holdout, reference = site.split
+    return (
+        "# This hospital's own settings. The table never leaves this folder.\n"
+        "[site]\n"
+        f"name = {_text(site.name)}\n"
+        f"table = {_text(site.table)}\n"
+        "# A public round figure; the exact number of patients is private.\n"
+        f"declared_size = {site.declared_size}\n\n"
+        "# Shares of the patients: to train on, to hold out for the audit, for its thresholds.\n"
+        "[split]\n"
+        f"members = {members}\nholdout = {holdout}\nreference = {reference}\n"
+        f"seed = {site.split_seed}\n"
+    )
+
+
+def _text(value: str) -> str:
+    """A TOML basic string; JSON's escapes are TOML's."""
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,150 @@
+"""The demo's page and the real tables it compares with.
+
+Pooling real rows of several hospitals is possible here only because the demo plays all of them on one
+machine with published data.
+"""
+
+# ruff: noqa: PLC0415
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from synthkit.domain.audit import AuditReport
+from synthkit.domain.study import Study
+from synthkit.domain.utility import UtilityReport
+from synthkit.privacy.accounting import reported_epsilon
+
+if TYPE_CHECKING:
+    from synthkit.cli.demo import Demo
+    from synthkit.data.table import PatientTable, SyntheticTable
+    from synthkit.report.figures import SpendCurve
+    from synthkit.report.page import Section
+    from synthkit_client.site_folder import SiteFolder
+
+
+def real_tables(
+    stage: "Demo", study: Study, folders: "dict[str, SiteFolder]"
+) -> "tuple[PatientTable, PatientTable, dict[str, PatientTable]]":
+    """Held-out real rows, all hospitals' training rows together, and each hospital's own."""
+    from synthkit.data.connectors import read_table
+
+    splits = {name: folder.read_split(study.schema) for name, folder in folders.items()}
+    members = {name: split.members for name, split in splits.items()}
+    pooled = pool(list(members.values()))
+    if stage.example.test is not None:
+        return read_table(stage.example.test, study.schema), pooled, members
+    return pool([split.holdout for split in splits.values()]), pooled, members
+
+
+def pool(tables: "list[PatientTable]") -> "PatientTable":
+    """One table of several hospitals' rows; patients stay distinct."""
+    import pandas as pd
+
+    from synthkit.data.table import PatientTable
+
+    starts = np.cumsum([0, *(int(table.patients.max()) + 1 for table in tables[:-1])])
+    patients = [table.patients + start for table, start in zip(tables, starts, strict=True)]
+    return PatientTable(
+        schema=tables[0].schema,
+        frame=pd.concat([table.frame for table in tables], ignore_index=True),
+        patients=np.concatenate(patients),
+    )
+
+
+def write_report(
+    stage: "Demo",
+    *,
+    study: Study,
+    folders: "dict[str, SiteFolder]",
+    table: "SyntheticTable",
+    utility: UtilityReport,
+    audits: dict[str, AuditReport],
+    refused: str,
+) -> str:
+    """The whole page as HTML."""
+    from synthkit.evaluation.pictures import associations, distributions
+    from synthkit.report.documents import audit_sections, evaluation_sections, spend_section
+    from synthkit.report.page import Page
+
+    real = real_tables(stage, study, folders)[0]
+    weakest = min(audits, key=lambda name: len(folders[name].read_split(study.schema).holdout))
+    sections = (
+        _what_happened(stage, study, audits, refused),
+        spend_section(_curves(study, folders)),
+        _verdicts(audits, weakest),
+        *audit_sections(audits[weakest]),
+        *evaluation_sections(utility, distributions(real, table), associations(real, table)),
+    )
+    return Page(
+        title="From hospitals' rows to a signed synthetic release",
+        subtitle=f"{stage.example.title}; study {study.name}, {study.digest[:16]}",
+        sections=sections,
+        footer=stage.example.attribution.strip().splitlines()[0].lstrip("# "),
+    ).render()
+
+
+def _curves(study: Study, folders: "dict[str, SiteFolder]") -> "tuple[SpendCurve, ...]":
+    """Cumulative reported epsilon after each round; equal for all sites, since all took each round."""
+    from synthkit.report.figures import SpendCurve
+
+    plan = study.plan
+    rounds = tuple(range(1, plan.server_rounds + 1))
+    spent: list[float] = []
+    events: list[object] = []
+    for server_round in rounds:
+        events += plan.round_events(server_round)
+        spent.append(reported_epsilon(events, plan.delta))  # type: ignore[arg-type]
+    return tuple(
+        SpendCurve(site=name, rounds=rounds, epsilon=tuple(spent), cap=folder.policy.budget.epsilon)
+        for name, folder in folders.items()
+    )
+
+
+def _what_happened(stage: "Demo", study: Study, audits: dict[str, AuditReport], refused: str) -> "Section":
+    from synthkit.report.page import Section, callout, facts, paragraph
+
+    plan = study.plan
+    outcome = (
+        f"Refused: {refused}"
+        if refused
+        else "Released: sealed, approved by every officer, exported, verified."
+    )
+    rows = (
+        ("Hospitals", ", ".join(audits)),
+        ("Generator", f"{plan.generator}, trained by DP-SGD at each hospital"),
+        ("Rounds", f"{plan.rounds} of {plan.local_steps} steps, then one for the prior"),
+        ("Noise multiplier", f"{plan.noise_multiplier:g}; prior {plan.prior_noise_multiplier:g}"),
+        ("Sample rate, clipping norm", f"{plan.sample_rate:g}, {plan.max_grad_norm:g}"),
+        ("Delta", f"{plan.delta:g}"),
+        ("Synthetic rows", str(stage.scene.rows)),
+    )
+    words = (
+        "No row left a hospital. Each trained on its own patients under differential privacy, the "
+        "coordinator averaged weights, and each hospital attacked the resulting table with its own "
+        "patients before its officer decided."
+    )
+    return Section(
+        title="What happened",
+        blocks=(
+            paragraph(words),
+            callout(paragraph(outcome), is_warning=bool(refused)),
+            facts("The study", rows),
+        ),
+    )
+
+
+def _verdicts(audits: dict[str, AuditReport], weakest: str) -> "Section":
+    from synthkit.report.page import Section, paragraph, table
+
+    rows = tuple(
+        (name, report.verdict.value, report.reasons[0] if report.reasons else "")
+        for name, report in audits.items()
+    )
+    return Section(
+        title="Verdicts by hospital",
+        blocks=(
+            table("Each hospital's audit of the same table", ("Hospital", "Verdict", "Reason"), rows),
+            paragraph(f"The next sections show {weakest}, the hospital with the fewest patients, in full."),
+        ),
+    )

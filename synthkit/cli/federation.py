@@ -1,0 +1,197 @@
+"""Wire the nodes of one federation together, on this machine: what `federate` and `demo` share.
+
+Knows the coordinator's key, the sites' folders, and both nodes. Decides nothing: each site's guard
+admits or refuses the study, each site's agent trains, the coordinator's loop aggregates.
+"""
+
+# ruff: noqa: PLC0415
+
+import datetime as dt
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from synthkit.domain.privacy import EncoderProvenance, PrivacySpend
+from synthkit.domain.study import Site, Study
+from synthkit.errors import PeerError, PolicyError
+from synthkit.federation.messages import Weights
+from synthkit.release.signing import SigningKey, TrustedKey, generate_key, read_key, seal_document, write_key
+
+if TYPE_CHECKING:
+    from synthkit.training.artefact import Model
+    from synthkit_client.site_folder import SiteFolder
+    from synthkit_server.result import FederationResult, RoundSummary
+
+COORDINATOR = "coordinator"
+
+WORKERS = 2
+"""Sites that train at the same time in one process; more than cores gains nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coordinator:
+    """The coordinator's key and folder."""
+
+    folder: Path
+    key: SigningKey
+
+    @property
+    def trusted(self) -> TrustedKey:
+        """As sites' trust stores list it."""
+        return TrustedKey(name=COORDINATOR, role="coordinator", public_key=self.key.public_key_hex)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """A site whose policy does not allow the study, and its words."""
+
+    site: str
+    rule: str
+    reason: str
+
+
+def open_coordinator(folder: Path) -> Coordinator:
+    """The coordinator of a folder; its key is made the first time."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "coordinator.key"
+    if not path.exists():
+        write_key(generate_key(), path, None)
+    coordinator = Coordinator(folder=folder, key=read_key(path))
+    trust = {"keys": [coordinator.trusted.to_json()]}
+    (folder / "trust.json").write_text(json.dumps(trust, indent=1) + "\n", encoding="utf-8")
+    return coordinator
+
+
+def with_roster(study: Study, folders: Sequence["SiteFolder"]) -> Study:
+    """The study with exactly these sites, by their own names, keys and declared sizes."""
+    roster = tuple(
+        Site(
+            name=folder.name,
+            public_key=folder.key.public_key_hex,
+            declared_size=folder.config.declared_size,
+        )
+        for folder in folders
+    )
+    return replace(study, roster=roster)
+
+
+def ask_sites(study: Study, folders: Sequence["SiteFolder"], coordinator: Coordinator) -> tuple[Refusal, ...]:
+    """Sign a study, bring it to every site, and let each officer approve it or her policy refuse.
+
+    Raises:
+        SynthkitError: A site's folder cannot be used.
+    """
+    from synthkit_client.enrol import OFFICER_KEY, bring_study, officer_name
+    from synthkit_client.guard import approve_study
+
+    envelope = seal_document(study.to_json(), "study", coordinator.key, COORDINATOR)
+    (coordinator.folder / "study.json").write_text(json.dumps(envelope), encoding="utf-8")
+    refusals = []
+    for folder in folders:
+        bring_study(folder, envelope)
+        officer = read_key(folder.path / OFFICER_KEY)
+        try:
+            approve_study(folder, study, officer_name(folder.name), officer, today=_today())
+        except PolicyError as error:
+            refusals.append(Refusal(site=folder.name, rule=error.rule, reason=str(error)))
+    return tuple(refusals)
+
+
+def run_study(
+    study: Study,
+    folders: Mapping[str, "SiteFolder"],
+    coordinator: Coordinator,
+    *,
+    processes: bool,
+    on_round: Callable[["RoundSummary"], None] | None = None,
+) -> "FederationResult":
+    """Run all rounds, in this process or over real Flower processes on loopback.
+
+    Raises:
+        PeerError: A round had fewer usable replies than the quorum.
+    """
+    from synthkit.training.artefact import new_generator
+    from synthkit_server.storage import write_weights
+
+    generator = new_generator(
+        study.plan.generator, study.schema, study.plan.hyperparameters, seed=study.initial_seed
+    )
+    if not processes:
+        return _run_here(study, folders, generator.get_weights(), coordinator, on_round)
+    from synthkit_server.rehearsal import run_processes
+
+    initial = coordinator.folder / "initial.safetensors"
+    write_weights(initial, generator.get_weights())
+    return run_processes(
+        coordinator.folder / "study.json",
+        initial,
+        {name: folder.path for name, folder in folders.items()},
+        coordinator.folder / "processes",
+        trust=coordinator.folder / "trust.json",
+        progress=on_round,
+    )
+
+
+def _run_here(
+    study: Study,
+    folders: Mapping[str, "SiteFolder"],
+    initial: Weights,
+    coordinator: Coordinator,
+    on_round: Callable[["RoundSummary"], None] | None,
+) -> "FederationResult":
+    import torch
+
+    from synthkit_client.agent import SiteAgent
+    from synthkit_client.app import make_app
+    from synthkit_server.local_grid import run_local
+
+    # The sites share the cores: one thread each, or they wait for one another at every operation.
+    torch.set_num_threads(1)
+    apps = {name: make_app(SiteAgent.open(folder.path)) for name, folder in folders.items()}
+    checkpoint = coordinator.folder / "checkpoint"
+    return run_local(study, initial, apps, checkpoint=checkpoint, on_round=on_round, workers=WORKERS)
+
+
+def model_of(study: Study, result: "FederationResult", spend: PrivacySpend) -> "Model":
+    """The federation's model: the study's generator with the final weights."""
+    from synthkit.training.artefact import Model, new_generator
+
+    generator = new_generator(
+        study.plan.generator, study.schema, study.plan.hyperparameters, seed=study.initial_seed
+    )
+    generator.set_weights(result.weights)
+    generator.eval()
+    return Model(
+        schema=study.schema,
+        generator=generator,
+        spend=spend,
+        encoder_provenance=EncoderProvenance.TRAINED,
+        study=study.name,
+        study_digest=study.digest,
+        site=COORDINATOR,
+    )
+
+
+def spends_of(study: Study, folders: Mapping[str, "SiteFolder"]) -> dict[str, PrivacySpend]:
+    """What the study cost each site's patients, from each site's own ledger."""
+    return {name: folder.open_ledger().spend(study.digest) for name, folder in folders.items()}
+
+
+def check_complete(result: "FederationResult", study: Study) -> None:
+    """Refuse a result in which a site missed a round.
+
+    Raises:
+        PeerError: Names the first such site and its code.
+    """
+    for summary in result.rounds:
+        if summary.refusals:
+            first = summary.refusals[0]
+            raise PeerError(
+                f"round {summary.server_round} went on without {first}", where=f"study {study.name}"
+            )
+
+
+def _today() -> dt.date:
+    return dt.datetime.now(dt.UTC).date()

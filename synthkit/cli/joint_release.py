@@ -1,0 +1,148 @@
+"""A release of several hospitals: each states and approves its own part, one of them seals.
+
+Wires the sites' desks to the release library; decides nothing.
+"""
+
+# ruff: noqa: PLC0415
+
+import datetime as dt
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from synthkit import __version__
+from synthkit.cli.console import epsilon_text
+from synthkit.domain.audit import AuditReport
+from synthkit.domain.canonical import canonical_json
+from synthkit.domain.privacy import PrivacySpend
+from synthkit.domain.study import Study
+from synthkit.errors import SynthkitError
+from synthkit.privacy.accounting import overlap_epsilon
+from synthkit.release.bundle import Candidate, ReleaseFacts, export, policy_part, seal, verify
+from synthkit.release.signing import TrustStore, read_key
+
+if TYPE_CHECKING:
+    from synthkit.data.table import SyntheticTable
+    from synthkit.training.artefact import Model
+    from synthkit_client.site_folder import SiteFolder
+
+VALID_DAYS = 180
+
+
+def make_release(
+    study: Study,
+    folders: "Mapping[str, SiteFolder]",
+    *,
+    model: "Model",
+    table: "SyntheticTable",
+    audits: Mapping[str, AuditReport],
+    spends: Mapping[str, PrivacySpend],
+    reason: str,
+    path: Path,
+) -> dict[str, str]:
+    """Seal with the first site's key, let every officer decide, export.
+
+    Returns:
+        By site, how its officer decided.
+
+    Raises:
+        ReleaseRefusedError: A site's policy does not let this table leave; nothing was written.
+    """
+    from synthkit_client.enrol import OFFICER_KEY
+    from synthkit_client.release_desk import approve_candidate, state
+
+    statements = [state(folder, study, audits[name]) for name, folder in folders.items()]
+    candidate = _seal(
+        study=study,
+        folders=folders,
+        model=model,
+        table=table,
+        statements=statements,
+        worst_overlap=overlap_epsilon(list(spends.values())),
+    )
+    decisions = {}
+    for name, folder in folders.items():
+        officer = read_key(folder.path / OFFICER_KEY)
+        candidate = approve_candidate(folder, candidate, audits[name].verdict, officer, reason=reason)
+        decisions[name] = candidate.approvals_of(name)[-1]["document"]["decision"]
+    export(candidate, path)
+    return decisions
+
+
+def _seal(
+    *,
+    study: Study,
+    folders: "Mapping[str, SiteFolder]",
+    model: "Model",
+    table: "SyntheticTable",
+    statements: list[dict[str, object]],
+    worst_overlap: float,
+) -> Candidate:
+    from synthkit.federation.messages import digest_weights
+
+    now = dt.datetime.now(dt.UTC)
+    parts = {"schema.json": canonical_json(study.schema.to_json())}
+    parts |= {policy_part(name): canonical_json(folder.policy.to_json()) for name, folder in folders.items()}
+    first = next(iter(folders.values()))
+    facts = ReleaseFacts(
+        release=f"{study.name}-{now:%Y-%m-%d}",
+        study=study.name,
+        study_digest=study.digest,
+        generator=model.generator.kind,
+        model_digest=digest_weights(model.generator.get_weights()),
+        epsilon_worst_overlap=worst_overlap,
+        expires=now.date() + dt.timedelta(days=VALID_DAYS),
+        version=__version__,
+    )
+    return seal(
+        table_csv=table.to_csv_bytes(),
+        parts=parts,
+        statements=statements,
+        facts=facts,
+        key=first.key,
+        signer=first.name,
+        now=now,
+    )
+
+
+def recipient_trust(folders: "Mapping[str, SiteFolder]", path: Path) -> TrustStore:
+    """The public keys a recipient was given: every site's and every officer's. Written to `path`."""
+    from synthkit_client.enrol import OFFICER_KEY, officer_of, site_of
+
+    keys = []
+    for name, folder in folders.items():
+        keys += [site_of(name, folder.key), officer_of(name, read_key(folder.path / OFFICER_KEY))]
+    store = TrustStore(keys=tuple(keys))
+    path.write_text(json.dumps(store.to_json(), indent=1) + "\n", encoding="utf-8")
+    return store
+
+
+def verify_release(path: Path, trust: TrustStore) -> str:
+    """Verify a bundle offline and say in one line what it is.
+
+    Raises:
+        BundleError: It was altered.
+        SignatureError: A signature does not hold.
+    """
+    manifest = verify(path, trust, today=dt.datetime.now(dt.UTC).date()).manifest
+    return (
+        f"{manifest.rows} rows, epsilon {epsilon_text(manifest.epsilon_disjoint)} for a patient of one "
+        f"hospital, {epsilon_text(manifest.epsilon_worst_overlap)} for one at all "
+        f"{len(manifest.statements)}"
+    )
+
+
+def show_tampering(path: Path, trust: TrustStore) -> str:
+    """Flip one bit in the middle of a copy and return the refusal; the file itself stays whole.
+
+    Raises:
+        RuntimeError: The altered copy verified, which must never happen.
+    """
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    try:
+        verify(bytes(data), trust, today=dt.datetime.now(dt.UTC).date())
+    except SynthkitError as error:
+        return str(error)
+    raise RuntimeError("an altered bundle verified")

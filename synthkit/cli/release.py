@@ -1,0 +1,278 @@
+"""`synthkit release keygen|approve|export|verify|open`; `seal` is in a module of its own.
+
+Knows keys, candidates and bundles; no tables, so that a recipient verifies without pandas or torch.
+Rule kept here: an officer is shown what she signs.
+"""
+
+import datetime as dt
+import json
+import re
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from synthkit.cli.console import Console, epsilon_text, figure
+from synthkit.cli.keys import load_key, passphrase_from
+from synthkit.cli.loading import check_file, check_in_force, check_target, load_policy, name_of, save_text
+from synthkit.cli.options import JsonOption, KeyOption, PassphraseOption, TrustOption
+from synthkit.domain.canonical import JsonObject
+from synthkit.domain.release import Decision
+from synthkit.errors import BundleError, InputError, ReleaseRefusedError, SignatureError
+from synthkit.release.bundle import Candidate, VerifiedRelease, check, extract_table
+from synthkit.release.bundle import approve as approve_candidate
+from synthkit.release.bundle import export as export_candidate
+from synthkit.release.bundle import verify as verify_bundle
+from synthkit.release.signing import generate_key, public_path, write_key
+from synthkit.release.trust import TrustedKey, TrustStore
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+
+CandidateArgument = Annotated[Path, typer.Argument(metavar="CANDIDATE", help="What `release seal` wrote.")]
+BundleArgument = Annotated[Path, typer.Argument(metavar="FILE", help="A .synthkit file.")]
+
+
+class Role(StrEnum):
+    """Whose key it is: what it may sign."""
+
+    SITE = "site"
+    OFFICER = "officer"
+    COORDINATOR = "coordinator"
+
+
+class Request(StrEnum):
+    """What an officer asks for beyond a PASS."""
+
+    DP_CLAIM = Decision.DP_CLAIM.value
+    OVERRIDE = Decision.OVERRIDE.value
+
+
+def keygen(
+    *,
+    name: Annotated[str, typer.Option("--name", help="The owner's name, as trust files list it.")],
+    role: Annotated[Role, typer.Option("--role", help="What the key may sign.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder for the three files.")],
+    site: Annotated[str, typer.Option("--site", help="Bind an officer to one hospital.")] = "",
+    passphrase_env: PassphraseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a signing key: NAME.pem to keep, NAME.pem.pub and NAME.trust.json to give away.
+
+    Recipients put the trust file into their folder of trusted keys, after asking the owner on another
+    channel that the public key is theirs.
+
+    Example:
+      synthkit release keygen --name north --role site -o keys --passphrase-env NORTH_PASSPHRASE
+    """
+    if not NAME.fullmatch(name):
+        raise InputError("is not 1 to 80 letters, digits, dots and dashes", where="--name", fix="shorten it")
+    secret = passphrase_from(passphrase_env) if passphrase_env is not None else None
+    output.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path, trust_path = output / f"{name}.pem", output / f"{name}.trust.json"
+    for target in (path, public_path(path), trust_path):
+        check_target(target)
+    key = generate_key()
+    entry = TrustedKey(name=name, role=role.value, public_key=key.public_key_hex, site=site)
+    write_key(key, path, secret)
+    save_text(trust_path, json.dumps(TrustStore(keys=(entry,)).to_json(), indent=2) + "\n")
+    console = Console(as_json=as_json)
+    console.line(f"Key {name_of(path)} ({role.value}), public key {key.public_key_hex}")
+    console.line(f"Give away {name_of(public_path(path))} and {name_of(trust_path)}; never the key itself.")
+    if secret is None:
+        console.note("the key is not encrypted: whoever can read the file can sign (--passphrase-env)")
+    console.result({"key": str(path), "trust": str(trust_path), **entry.to_json()})
+
+
+def approve(
+    candidate: CandidateArgument,
+    *,
+    site: Annotated[str, typer.Option("--site", help="The hospital whose statement she answers for.")],
+    officer: Annotated[str, typer.Option("--officer", help="Her name, as trust files list her key.")],
+    key: KeyOption,
+    policy: Annotated[str, typer.Option("--policy", help="The policy that the site states.")],
+    decision: Annotated[
+        Request | None, typer.Option("--decision", help="What she asks for when the audit did not PASS.")
+    ] = None,
+    reason: Annotated[str, typer.Option("--reason", help="Her reason, one line; travels along.")] = "",
+    passphrase_env: PassphraseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    r"""Add an officer's signed decision to a candidate.
+
+    A PASS needs nothing but her signature. INCONCLUSIVE needs `--decision dp_claim` and FAIL needs
+    `--decision override`, each with a written reason and only where the site's policy allows it.
+
+    Example:
+      synthkit release approve candidate --site north --officer ada --key ada.pem \
+        --policy policy.toml
+    """
+    rules = load_policy(policy)
+    check_in_force(rules)
+    sealed = Candidate.read(candidate)
+    statement = sealed.statement(site)
+    if statement.policy_digest != rules.digest:
+        raise ReleaseRefusedError(
+            "is not the policy that the site states", where="--policy", fix="give the one it was sealed under"
+        )
+    signing = load_key(key, passphrase_env)
+    console = Console(as_json=as_json)
+    _show_statement(console, sealed, site)
+    approved = approve_candidate(
+        sealed,
+        statement_site=site,
+        officer=officer,
+        key=signing,
+        rules=rules.release,
+        requested=None if decision is None else Decision(decision.value),
+        reason=reason,
+        now=dt.datetime.now(dt.UTC),
+    )
+    approved.write(candidate)
+    console.line(f"Approved by {officer} for {site}.")
+    console.items(approved.missing or ("Nothing is missing. Next: synthkit release export.",))
+    console.result(
+        {"release": approved.manifest.release, "manifest_digest": approved.manifest.digest}
+        | {"site": site, "officer": officer, "missing": list(approved.missing)}
+    )
+
+
+def _show_statement(console: Console, sealed: Candidate, site: str) -> None:
+    statement, manifest = sealed.statement(site), sealed.manifest
+    spend = statement.spend
+    delta = "" if spend is None else f" at delta {figure(spend.delta)}"
+    console.pairs(
+        {
+            "release": manifest.release,
+            "table": manifest.table_digest,
+            "verdict at this site": statement.verdict.value,
+            "epsilon of this site": epsilon_text(spend.epsilon if spend is not None else None) + delta,
+            "expires": manifest.expires.isoformat(),
+        }
+    )
+
+
+def export(
+    candidate: CandidateArgument,
+    *,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write, .synthkit.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Write the one file that leaves, after reading it as a recipient would.
+
+    Ends with 1 when an approval is missing.
+
+    Example:
+      synthkit release export candidate -o heart.synthkit
+    """
+    check_target(output)
+    sealed = Candidate.read(candidate)
+    export_candidate(sealed, output)
+    console = Console(as_json=as_json)
+    console.line(f"Exported {sealed.manifest.release} to {name_of(output)}.")
+    console.line(f"The recipient runs: synthkit release verify {name_of(output)} --trust KEYS")
+    console.result({"release": sealed.manifest.release, "manifest_digest": sealed.manifest.digest})
+
+
+def verify(bundle: BundleArgument, *, trust: TrustOption, as_json: JsonOption = False) -> None:
+    """Verify every byte, signature and claim of a release, offline, with public keys alone.
+
+    Ends with 6 when it does not hold.
+
+    Example:
+      synthkit release verify heart.synthkit --trust keys
+    """
+    console = Console(as_json=as_json)
+    release = _verified(console, bundle, trust)
+    _show(console, release)
+    console.result(_document(release))
+
+
+def open_bundle(
+    bundle: BundleArgument,
+    *,
+    trust: TrustOption,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The table to write, CSV.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Verify a release and take its table out.
+
+    Example:
+      synthkit release open heart.synthkit --trust keys -o table.csv
+    """
+    check_target(output)
+    console = Console(as_json=as_json)
+    release = _verified(console, bundle, trust)
+    extract_table(release, output)
+    _show(console, release)
+    console.line(f"Table: {name_of(output)}")
+    console.result({**_document(release), "table": str(output)})
+
+
+def _verified(console: Console, bundle: Path, trust: Path) -> VerifiedRelease:
+    """The verified release; in JSON, a refusal lists every step that fails, not only the first."""
+    check_file(bundle)
+    store, today = TrustStore.read(trust), dt.datetime.now(dt.UTC).date()
+    if not store.keys:
+        raise InputError("holds no trusted key", where=name_of(trust), fix="put trust files into it")
+    try:
+        return verify_bundle(bundle, store, today=today)
+    except (BundleError, SignatureError):
+        console.result({"verified": False, "problems": list(check(bundle, store, today=today))})
+        raise
+
+
+def _show(console: Console, release: VerifiedRelease) -> None:
+    manifest = release.manifest
+    delta = "" if manifest.delta is None else f" at delta {figure(manifest.delta)}"
+    console.pairs(
+        {
+            "release": manifest.release,
+            "study": manifest.study,
+            "generator": manifest.generator,
+            "sealed by": release.sealed_by,
+            "rows": str(manifest.rows),
+            "table": manifest.table_digest,
+            "epsilon, patients at one site": epsilon_text(manifest.epsilon_disjoint) + delta,
+            "epsilon, patients at all sites": epsilon_text(manifest.epsilon_worst_overlap) + delta,
+            "expires": manifest.expires.isoformat(),
+        }
+    )
+    console.heading("Who states and who approved")
+    console.items(
+        f"{one.site}: audit {one.verdict.value}, encoder {one.encoder_provenance.value}, "
+        f"epsilon {epsilon_text(one.spend.epsilon if one.spend is not None else None)}"
+        for one in release.statements
+    )
+    console.items(
+        f"{one.officer} for {one.site}: {one.decision.value}{': ' if one.reason else ''}{one.reason}"
+        for one in release.approvals
+    )
+    for warning in release.warnings:
+        console.note(warning)
+    console.verdict("VERIFIED", "every byte, signature and claim holds")
+
+
+def _document(release: VerifiedRelease) -> JsonObject:
+    manifest = release.manifest
+    return {
+        "verified": True,
+        "release": manifest.release,
+        "manifest_digest": manifest.digest,
+        "study": manifest.study,
+        "study_digest": manifest.study_digest,
+        "generator": manifest.generator,
+        "model_digest": manifest.model_digest,
+        "sealed_by": release.sealed_by,
+        "rows": manifest.rows,
+        "table_digest": manifest.table_digest,
+        "schema_digest": manifest.schema_digest,
+        "epsilon_disjoint": manifest.epsilon_disjoint,
+        "epsilon_worst_overlap": manifest.epsilon_worst_overlap,
+        "delta": manifest.delta,
+        "created": manifest.created.isoformat(),
+        "expires": manifest.expires.isoformat(),
+        "statements": [one.to_json() for one in release.statements],
+        "approvals": [one.to_json() for one in release.approvals],
+        "warnings": list(release.warnings),
+    }

@@ -1,0 +1,244 @@
+"""`synthkit release seal`: from a table, its model, its audit and a ledger to a candidate.
+
+Rule kept here: nothing is sealed whose papers do not belong together; each refusal names the paper that
+is wrong and what to do. For a release of one site; the sites of a joint release each state their part,
+and the library seals those. Imports that take a second or more stand inside the functions that need
+them; see the package's docstring.
+"""
+
+# ruff: noqa: PLC0415
+
+import datetime as dt
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from synthkit import __version__
+from synthkit.cli.console import Console, epsilon_text, figure
+from synthkit.cli.keys import load_key
+from synthkit.cli.loading import check_file, check_in_force, load_policy, load_schema, name_of, read_json
+from synthkit.cli.model_header import ModelHeader, read_model_header
+from synthkit.cli.options import JsonOption, KeyOption, LedgerOption, PassphraseOption, SchemaOption
+from synthkit.domain.audit import AuditReport
+from synthkit.domain.canonical import canonical_json
+from synthkit.domain.policy import SitePolicy
+from synthkit.domain.release import SiteStatement
+from synthkit.domain.schema import Schema
+from synthkit.errors import InputError, LedgerError, ReleaseRefusedError, SchemaError
+from synthkit.privacy.accounting import RECOMPUTED_TOLERANCE, check_spend, reported_epsilon
+from synthkit.privacy.ledger import Ledger
+from synthkit.privacy.ledger_verify import read_entries
+from synthkit.release.bundle import Candidate, ReleaseFacts, policy_part
+from synthkit.release.bundle import seal as seal_release
+from synthkit.release.claims import SCHEMA
+from synthkit.release.signing import SigningKey, seal_document
+
+if TYPE_CHECKING:
+    from synthkit.data.table import SyntheticTable
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Papers:
+    """Everything that has to agree before a table is sealed."""
+
+    table: "SyntheticTable"
+    schema: Schema
+    model: ModelHeader
+    report: AuditReport
+    policy: SitePolicy
+    ledger: Ledger
+    ledger_path: Path
+    site: str
+
+
+def seal(
+    *,
+    table: Annotated[Path, typer.Option("--table", help="The synthetic table that is to leave.")],
+    schema: SchemaOption,
+    model: Annotated[Path, typer.Option("--model", help="The folder of the model that made it.")],
+    audit: Annotated[Path, typer.Option("--audit", help="What `audit --save` wrote about this table.")],
+    policy: Annotated[str, typer.Option("--policy", help="The site's policy.")],
+    ledger: LedgerOption,
+    site: Annotated[str, typer.Option("--site", help="This hospital's name, as trust files list it.")],
+    key: KeyOption,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The candidate's folder.")],
+    release: Annotated[str | None, typer.Option("--release", help="The release's name.")] = None,
+    passphrase_env: PassphraseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    r"""Bind a table, its schema, its audit and its spend into a sealed candidate.
+
+    Refuses papers that do not belong together: a table that the audit did not judge, a policy other
+    than the one it was judged by, an audit or a spend that the ledger does not know. A candidate cannot
+    leave before the site's officer has approved it.
+
+    Example:
+      synthkit release seal --table synthetic.csv --schema schema.toml --model model \
+        --audit audit.json --policy policy.toml --ledger heart.ledger --site north \
+        --key north.pem -o candidate
+    """
+    from synthkit.data.connectors import read_synthetic
+
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise InputError("exists and is not an empty folder", where=name_of(output), fix="name a new folder")
+    console = Console(as_json=as_json)
+    rules, known = load_policy(policy), load_schema(schema)
+    check_in_force(rules)
+    check_file(ledger)
+    signing = load_key(key, passphrase_env)
+    with console.progress("checking that the papers belong together"):
+        papers = _Papers(
+            table=read_synthetic(table, known),
+            schema=known,
+            model=read_model_header(model),
+            report=AuditReport.from_json(read_json(audit)),
+            policy=rules,
+            ledger=Ledger.open(ledger, asset=rules.asset),
+            ledger_path=ledger,
+            site=site,
+        )
+        _check_papers(papers)
+        candidate = _seal(papers, signing, release)
+    candidate.write(output)
+    _show(console, candidate, output)
+
+
+def _check_papers(papers: _Papers) -> None:
+    """Refuse what does not belong together, the plainest mistakes first."""
+    model, site = papers.model, papers.site
+    if model.site != site:
+        raise InputError(f"was trained at site {model.site!r}", where=model.where, fix="name that --site")
+    if papers.ledger.site != site:
+        where = name_of(papers.ledger_path)
+        raise LedgerError("the ledger is another site's", where=where, fix="give this site's own")
+    if papers.schema.digest != model.schema_digest:
+        raise SchemaError("is not the schema of the model", where="--schema", fix="give the one it learnt by")
+    _check_audit(papers)
+    _check_spend(papers)
+
+
+def _check_audit(papers: _Papers) -> None:
+    """The audit judged this table, by this policy, and the ledger counted it with this verdict."""
+    report, where = papers.report, "--audit"
+    if report.table_digest != papers.table.digest:
+        raise ReleaseRefusedError("the audit judged another table", where=where, fix="audit this table")
+    if report.schema_digest != papers.schema.digest:
+        raise ReleaseRefusedError("the audit used another schema", where=where, fix="audit with this one")
+    if report.policy_digest != papers.policy.digest:
+        raise ReleaseRefusedError(
+            "the audit was made under another policy", where=where, fix="audit with this --policy"
+        )
+    studies = {papers.model.study, papers.model.study_digest}
+    recorded = {
+        (entry.fields["table_digest"], entry.fields["verdict"])
+        for entry in read_entries(papers.ledger_path)
+        if entry.kind == "audit" and entry.fields["study"] in studies
+    }
+    if (report.table_digest, report.verdict.value) not in recorded:
+        raise ReleaseRefusedError(
+            "the ledger does not know this audit and its verdict",
+            where=where,
+            fix="audit with --ledger and --model",
+        )
+
+
+def _check_spend(papers: _Papers) -> None:
+    """The model's spend is no less than its events cost, and the ledger holds at least as much."""
+    model, spend = papers.model, papers.model.spend
+    if spend is None:
+        if not papers.policy.release.allow_non_private:
+            raise ReleaseRefusedError(
+                "the model was trained without differential privacy",
+                where="rule release.allow_non_private",
+                fix="train it with --epsilon",
+            )
+        return
+    if papers.schema.not_public():
+        raise SchemaError(
+            "bounds or categories were read off the patients' rows",
+            where=f"column {papers.schema.not_public()[0]}",
+            fix="no epsilon can be claimed: review the schema and train again",
+        )
+    check_spend(spend)
+    held = reported_epsilon(papers.ledger.history(model.study_digest), spend.delta)
+    if held < spend.epsilon * (1 - RECOMPUTED_TOLERANCE):
+        raise LedgerError(
+            "the ledger does not cover the model's spend",
+            where=f"study {model.study}",
+            fix="give the ledger the model was trained under",
+        )
+
+
+def _seal(papers: _Papers, key: SigningKey, release: str | None) -> Candidate:
+    now = dt.datetime.now(dt.UTC)
+    model, spend = papers.model, papers.model.spend
+    facts = ReleaseFacts(
+        release=release or f"{model.study}-{now.date().isoformat()}",
+        study=model.study,
+        study_digest=model.study_digest,
+        generator=model.generator,
+        model_digest=model.weights_sha256,
+        epsilon_worst_overlap=spend.epsilon if spend is not None else None,
+        expires=now.date() + dt.timedelta(days=papers.policy.release.valid_days),
+        version=__version__,
+    )
+    statement = seal_document(_statement(papers).to_json(), "statement", key, papers.site)
+    return seal_release(
+        table_csv=papers.table.to_csv_bytes(),
+        parts={
+            SCHEMA: canonical_json(papers.schema.to_json()),
+            policy_part(papers.site): canonical_json(papers.policy.to_json()),
+        },
+        statements=[statement],
+        facts=facts,
+        key=key,
+        signer=papers.site,
+        now=now,
+    )
+
+
+def _statement(papers: _Papers) -> SiteStatement:
+    counter, head = papers.ledger.head
+    return SiteStatement(
+        site=papers.site,
+        asset=papers.policy.asset,
+        table_digest=papers.table.digest,
+        spend=papers.model.spend,
+        encoder_provenance=papers.model.encoder_provenance,
+        ledger_head=head,
+        ledger_counter=counter,
+        policy_digest=papers.policy.digest,
+        verdict=papers.report.verdict,
+        audit=papers.report.coarse(),
+    )
+
+
+def _show(console: Console, candidate: Candidate, folder: Path) -> None:
+    manifest = candidate.manifest
+    console.line(f"Sealed {manifest.release} into {name_of(folder)}.")
+    delta = "" if manifest.delta is None else f" at delta {figure(manifest.delta)}"
+    console.pairs(
+        {
+            "table": manifest.table_digest,
+            "verdict": candidate.statements[0].verdict.value,
+            "epsilon": epsilon_text(manifest.epsilon_disjoint) + delta,
+            "expires": manifest.expires.isoformat(),
+        }
+    )
+    console.items(candidate.missing)
+    console.line("Next: synthkit release approve, by the site's officer with her own key.")
+    console.result(
+        {
+            "candidate": str(folder),
+            "release": manifest.release,
+            "manifest_digest": manifest.digest,
+            "table_digest": manifest.table_digest,
+            "verdict": candidate.statements[0].verdict.value,
+            "epsilon": manifest.epsilon_disjoint,
+            "delta": manifest.delta,
+            "expires": manifest.expires.isoformat(),
+            "missing": list(candidate.missing),
+        }
+    )

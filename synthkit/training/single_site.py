@@ -1,0 +1,173 @@
+"""Train one generator at one site: reserve, train, fit the prior, store, commit.
+
+Knows a table, a plan and the asset's ledger. The order is the same as in a federation's round, so
+that a crash after the reservation leaves it spent and a model without a commit is never silently used.
+"""
+
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+from synthkit.data.encoding import fit_encoding
+from synthkit.data.table import PatientTable
+from synthkit.domain.privacy import Budget, EncoderProvenance, PrivacySpend
+from synthkit.domain.schema import Provenance
+from synthkit.domain.study import Site, Study, TrainingPlan
+from synthkit.errors import InputError, SchemaError
+from synthkit.federation.messages import digest_weights
+from synthkit.generators.base import Generator
+from synthkit.privacy.accounting import spend_of
+from synthkit.privacy.ledger import Ledger
+from synthkit.training.artefact import Model, new_generator, save_model
+from synthkit.training.loop import LoopState, Progress, fit_prior, train
+from synthkit.training.unsafe import UnsafeNoPrivacy
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What to train, and under which names it is accounted."""
+
+    study: str
+    site: str
+    declared_size: int
+    min_patients: int
+    seed: int
+
+    def as_study(self, table: PatientTable, plan: TrainingPlan) -> Study:
+        """A study of this one site, so that ledger, audit and release name it as any other."""
+        roster = (Site(name=self.site, public_key="", declared_size=self.declared_size),)
+        return Study(
+            name=self.study,
+            purpose="training at one site",
+            schema=table.schema,
+            plan=plan,
+            roster=roster,
+            expires=date.max,
+            initial_seed=self.seed,
+        )
+
+
+def train_privately(
+    table: PatientTable,
+    plan: TrainingPlan,
+    job: Job,
+    *,
+    ledger: Ledger,
+    quota: Budget,
+    folder: Path,
+    progress: Progress | None = None,
+) -> Model:
+    """Train under the ledger and save the model into `folder`.
+
+    Raises:
+        SchemaError: A bound or category was read off the rows.
+        BudgetExceededError: The asset's cap or the quota has no room; nothing was drawn.
+        InputError: Too few patients, or the folder cannot be written.
+    """
+    check_public(table)
+    _check_enough(table, job)
+    study = job.as_study(table, plan)
+    generator = new_generator(plan.generator, table.schema, plan.hyperparameters, seed=job.seed)
+    reservation = ledger.reserve(
+        study=study.digest,
+        server_round=1,
+        base_digest=digest_weights(generator.get_weights()),
+        events=plan.total_events(),
+        study_budget=quota,
+    )
+    _run(generator, table, plan, job, privacy=None, progress=progress)
+    spend = spend_of(ledger.history(study.digest), plan.delta)
+    model = _model(generator, table, job, study.digest, spend)
+    save_model(model, folder)
+    ledger.commit(reservation, reply_digest=digest_weights(generator.get_weights()))
+    return model
+
+
+def train_unsafe(
+    table: PatientTable, plan: TrainingPlan, job: Job, *, folder: Path, progress: Progress | None = None
+) -> Model:
+    """Train without privacy, for comparison; the model says so for ever.
+
+    Raises:
+        InputError: The folder cannot be written.
+    """
+    study = job.as_study(table, plan)
+    generator = new_generator(plan.generator, table.schema, plan.hyperparameters, seed=job.seed)
+    _run(generator, table, plan, job, privacy=UnsafeNoPrivacy, progress=progress)
+    model = _model(generator, table, job, study.digest, None)
+    save_model(model, folder)
+    return model
+
+
+def check_public(table: PatientTable) -> None:
+    """Refuse a schema with parameters that are neither public nor yet bought.
+
+    Raises:
+        SchemaError: Names the first such column.
+    """
+    read_off = table.schema.not_public()
+    if read_off:
+        raise SchemaError(
+            "its bounds or categories were read off the patients' rows",
+            where=f"column {read_off[0]}",
+            fix='review them and set provenance = "public"; private training refuses "data"',
+        )
+    bought = [column.name for column in table.schema if column.provenance is Provenance.DP]
+    if bought:
+        raise SchemaError(
+            "bounds or categories cannot be bought with budget in this version",
+            where=f"column {bought[0]}",
+            fix='give public ones and set provenance = "public"',
+        )
+
+
+def _check_enough(table: PatientTable, job: Job) -> None:
+    if table.patient_count < job.min_patients:
+        raise InputError(
+            f"fewer patients than {job.min_patients}: noise would drown them",
+            where=f"site {job.site}",
+            fix="use more patients, or join a federation",
+        )
+    if table.patient_count < len(table):
+        raise SchemaError(
+            "a patient has several rows, this generator takes one",
+            where=f"column {table.schema.patient_id}",
+            fix="keep one row a patient",
+        )
+
+
+def _run(
+    generator: Generator,
+    table: PatientTable,
+    plan: TrainingPlan,
+    job: Job,
+    *,
+    privacy: type[UnsafeNoPrivacy] | None,
+    progress: Progress | None,
+) -> None:
+    states = fit_encoding(table.schema).encode(table)
+    train(
+        generator,
+        states,
+        plan,
+        steps=plan.total_steps,
+        declared_size=job.declared_size,
+        state=LoopState(),
+        privacy=privacy,
+        progress=progress,
+    )
+    fit_prior(generator, states, plan, privacy=privacy)
+
+
+def _model(
+    generator: Generator, table: PatientTable, job: Job, study_digest: str, spend: PrivacySpend | None
+) -> Model:
+    return Model(
+        schema=table.schema,
+        generator=generator,
+        spend=spend,
+        encoder_provenance=EncoderProvenance.TRAINED,
+        study=job.study,
+        study_digest=study_digest,
+        site=job.site,
+    )

@@ -164,8 +164,10 @@ def _with_weights(study: Study, weights: Weights) -> Generator:
     """The study's generator, holding the coordinator's weights.
 
     Raises:
-        InputError: They do not fit the study's architecture.
+        InputError: They do not fit the study's architecture, or are not finite.
     """
+    if not all(np.isfinite(array).all() for array in weights.values()):
+        raise InputError("the weights are not finite", where="train request")
     generator = new_generator(
         study.plan.generator, study.schema, study.plan.hyperparameters, seed=study.initial_seed
     )

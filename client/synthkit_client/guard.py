@@ -97,14 +97,15 @@ def read_signed_policy(folder: SiteFolder) -> SitePolicy:
         PolicyError: It was changed after it was signed.
     """
     signed, _ = open_document(folder.read_json(folder.path / "policy.signed.json"), "policy", folder.trust)
-    if signed != folder.policy.to_json():
+    policy = folder.policy
+    if signed != policy.to_json():
         raise PolicyError(
             "the policy was changed after the officer signed it",
             rule="policy.signature",
             where=f"{folder.name}/policy.toml",
             fix="restore it, or let the officer sign it again",
         )
-    return folder.policy
+    return policy
 
 
 def approve_study(

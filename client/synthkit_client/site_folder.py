@@ -70,9 +70,9 @@ class SiteFolder:
         """The site's name on rosters."""
         return self.config.name
 
-    @cached_property
+    @property
     def policy(self) -> SitePolicy:
-        """The policy as written; whether it is signed is the guard's question."""
+        """The policy as written, read anew each time; whether it is signed is the guard's question."""
         file = self.path / "policy.toml"
         return policy_from_toml(_read_text(file), f"{self.name}/policy.toml")
 
@@ -81,9 +81,9 @@ class SiteFolder:
         """The site's own key."""
         return read_key(self.path / "keys" / "site.key")
 
-    @cached_property
+    @property
     def trust(self) -> TrustStore:
-        """The keys this site trusts."""
+        """The keys this site trusts, read anew each time: a revoked key must not live on in memory."""
         return TrustStore.read(self.path / "trust.json")
 
     @property

@@ -31,16 +31,20 @@ class Generator(nn.Module, ABC):
     def hyperparameters(self) -> dict[str, float]:
         """All hyperparameters, defaults filled in; enough to build the same architecture again."""
 
+    @property
     @abstractmethod
-    def loss_per_patient(
-        self, states: torch.Tensor, *, progress: float, noise: torch.Generator
-    ) -> torch.Tensor:
-        """Loss of each patient, to be minimised.
+    def noise_size(self) -> int:
+        """How many standard normal variates the loss of one patient takes."""
+
+    @abstractmethod
+    def loss_per_patient(self, states: torch.Tensor, *, progress: float, noise: torch.Tensor) -> torch.Tensor:
+        """Loss of each patient, to be minimised; a function of that patient's row and noise alone.
 
         Args:
             states: int64, shape (batch, columns).
             progress: Share of the training done, in [0, 1], for annealing.
-            noise: Source of the model's own (not the privacy) randomness.
+            noise: Standard normal variates, float32, shape (batch, noise_size): the model's own
+                randomness, which has nothing to do with the privacy noise.
 
         Returns:
             float32, shape (batch,).

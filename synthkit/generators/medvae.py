@@ -76,6 +76,11 @@ class MedVae(Generator):
         """See `Generator`."""
         return dict(self._settings)
 
+    @property
+    def noise_size(self) -> int:
+        """See `Generator`: one code."""
+        return self.latent
+
     def _draw_projection(self) -> torch.Tensor:
         """Random features: the same for every site that knows the (public) seed. Shape (width, latent)."""
         seeded = torch.Generator().manual_seed(int(self._settings["projection_seed"]))
@@ -87,12 +92,11 @@ class MedVae(Generator):
         states: torch.Tensor,
         *,
         progress: float,  # noqa: ARG002
-        noise: torch.Generator,
+        noise: torch.Tensor,
     ) -> torch.Tensor:
         """Negative evidence lower bound, the KL term weighted, one latent draw a patient."""
         mean, log_std = self._encode(states)  # each (batch, latent)
-        epsilon = torch.randn(mean.shape, generator=noise, device=mean.device)
-        logits = self.decoder(mean + log_std.exp() * epsilon)  # (batch, width)
+        logits = self.decoder(mean + log_std.exp() * noise)  # (batch, width)
         kl = (0.5 * (mean**2 + torch.exp(2 * log_std) - 1) - log_std).sum(-1)  # (batch,)
         return reconstruction_loss(logits, states, self.layout) + self._settings["kl_weight"] * kl
 
@@ -114,7 +118,9 @@ class MedVae(Generator):
         mean, log_std = self._encode(states)
         # A draw, not the mean: the prior has to cover the codes that the decoder was trained on.
         z = (mean + log_std.exp() * torch.randn_like(mean)).double() / self._code_bound
-        z = z / z.norm(dim=1, keepdim=True).clamp(min=1.0)
+        norms = z.norm(dim=1, keepdim=True)
+        # A code that overflowed counts as zero: no clipping bounds a NaN.
+        z = torch.where(norms.isfinite(), z / norms.clamp(min=1.0), 0.0)
         rows, columns = torch.triu_indices(self.latent, self.latent)
         scale = torch.where(rows == columns, 1.0, math.sqrt(2.0)).to(z)
         products = z[:, rows] * z[:, columns] * scale

@@ -29,7 +29,10 @@ from synthkit.privacy import rng
 warnings.filterwarnings("ignore", message="Full backward hook is firing when gradients are computed")
 
 LossPerPatient = Callable[[np.ndarray], torch.Tensor]
-"""Maps indices of patients, shape (batch,), to their losses, shape (batch,)."""
+"""Maps indices of patients, shape (batch,), to their losses, shape (batch,).
+
+Within one step a patient's loss must not depend on which others are asked for, nor on how often.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,8 +90,9 @@ class DpSgdStep:
 
         A patient whose gradient is not finite is left out. No clipping bounds a NaN: weights crafted so
         that one patient overflows would turn the whole sum into a noiseless answer about that patient.
+        The others are measured again without it, and their losses are the same as before.
         """
-        for _ in range(3):
+        while chunk.size:
             losses, norms = self._measure(chunk, loss_per_patient)  # 2: each (chunk,)
             finite = torch.isfinite(norms) & torch.isfinite(losses.detach())
             if bool(finite.all()):
@@ -102,10 +106,6 @@ class DpSgdStep:
         self, chunk: np.ndarray, loss_per_patient: LossPerPatient
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Losses, with their graph, and gradient norms of a chunk, each of shape (chunk,)."""
-        if chunk.size == 0:
-            # An empty sum keeps its graph, so that an empty batch takes the same way as any other.
-            losses = torch.stack([p.sum() * 0.0 for p in self.parameters])
-            return losses, torch.zeros(len(losses))
         self._ghost.enable_hooks()
         losses = loss_per_patient(chunk)
         torch.autograd.backward(losses.sum(), retain_graph=True)

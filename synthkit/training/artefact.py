@@ -92,6 +92,8 @@ def load_model(folder: Path) -> Model:
         data = (folder / WEIGHTS).read_bytes()
     except (OSError, ValueError) as error:
         raise InputError("not a model folder", where=str(folder), fix="name what `train -o` wrote") from error
+    if not isinstance(header, dict):
+        raise InputError("not a model folder", where=str(folder), fix="name what `train -o` wrote")
     if header.get("format") != 1:
         raise InputError("unknown model format", where=str(folder), fix="use the version that wrote it")
     if header.get("weights_sha256") != sha256_hex(data):
@@ -122,11 +124,12 @@ def _header(model: Model, weights_sha256: str) -> JsonObject:
 
 
 def _model(header: JsonObject, weights: dict[str, np.ndarray]) -> Model:
-    schema = Schema.from_json(header["schema"])
+    schema, spend = Schema.from_json(header["schema"]), header["spend"]
+    if schema.digest != header["schema_digest"] or header["unsafe"] is not (spend is None):
+        raise ValueError("the header contradicts itself")
     generator = build(header["generator"], fit_encoding(schema).layout, header["hyperparameters"])
     generator.set_weights(weights)
     generator.eval()
-    spend = header["spend"]
     return Model(
         schema=schema,
         generator=generator,

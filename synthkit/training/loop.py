@@ -73,16 +73,22 @@ def train(
     )
     take_step = (privacy or DpSgdStep)(generator, settings)
     total = plan.total_steps
-    # The reparametrisation draws are not privacy noise, but a fresh seed costs nothing.
-    noise = torch.Generator(device=device)
-    noise.seed()
+    # The model's own draws are not privacy noise, but a fresh seed costs nothing.
+    rng = torch.Generator(device=device)
+    rng.seed()
     for done in range(1, steps + 1):
         share = (state.step + done - 1) / total
         optimizer.param_groups[0]["lr"] = plan.learning_rate * _schedule(share)
 
-        def loss_per_patient(sample: np.ndarray, share: float = share) -> torch.Tensor:
+        # Drawn for every patient, once a step: a patient whose gradient overflowed can then be left out
+        # without anybody else's loss changing, which is what bounds the sensitivity.
+        noise = torch.randn(len(states), generator.noise_size, generator=rng, device=device)
+
+        def loss_per_patient(
+            sample: np.ndarray, share: float = share, noise: torch.Tensor = noise
+        ) -> torch.Tensor:
             batch = rows[sample].to(device)
-            return generator.loss_per_patient(batch, progress=share, noise=noise)
+            return generator.loss_per_patient(batch, progress=share, noise=noise[sample])
 
         take_step(len(states), loss_per_patient, optimizer)
         if progress is not None:

@@ -30,7 +30,7 @@ def effort_for(declared_size: int, *, sites: int = 1) -> Effort:
     step costs rises only with its square root. Measured on Diabetes 130, see tests/benchmarks.
     """
     if sites > 1:
-        return Effort(rounds=6, local_steps=25, sample_rate=0.25, learning_rate=0.02)
+        return Effort(rounds=6, local_steps=25, sample_rate=0.25, learning_rate=0.03)
     if declared_size >= 20_000:
         return Effort(rounds=1, local_steps=200, sample_rate=0.1, learning_rate=0.01)
     return Effort(rounds=1, local_steps=150, sample_rate=0.25, learning_rate=0.02)

@@ -138,13 +138,19 @@ def _verdicts(audits: dict[str, AuditReport], weakest: str) -> "Section":
     from synthkit.report.page import Section, paragraph, table
 
     rows = tuple(
-        (name, report.verdict.value, report.reasons[0] if report.reasons else "")
+        (
+            name,
+            report.verdict.value,
+            str(sum(attack.decides for attack in report.attacks)),
+            str(report.attempt),
+        )
         for name, report in audits.items()
     )
+    columns = ("Hospital", "Verdict", "Attacks that decide", "Attempt")
     return Section(
         title="Verdicts by hospital",
         blocks=(
-            table("Each hospital's audit of the same table", ("Hospital", "Verdict", "Reason"), rows),
+            table("Each hospital's audit of the same table, on its own patients", columns, rows),
             paragraph(f"The next sections show {weakest}, the hospital with the fewest patients, in full."),
         ),
     )

@@ -130,12 +130,12 @@ class ColumnEncoding:
         margin = self.unit / 2
         low = np.maximum(self.edges[bins], rule.low - margin)
         high = np.maximum(low, np.minimum(self.edges[bins + 1], rule.high + margin))
-        drawn = np.rint(rng.uniform(low, high) / self.unit) * self.unit
-        values: np.ndarray = np.clip(np.round(drawn, 9), rule.low, rule.high)
-        for _ in rule.excluded:  # each pass frees a value from one excluded neighbour
+        # A whole number of units divided by a power of ten is the float that the released text means.
+        per_one = 1.0 if self.column.is_whole else 10.0**self.column.decimals
+        values: np.ndarray = np.clip(np.rint(rng.uniform(low, high) * per_one) / per_one, rule.low, rule.high)
+        for _ in rule.excluded:  # each pass moves on from one excluded value; the highest is never excluded
             hit = np.isin(values, rule.excluded)
-            up = np.where(values + self.unit > rule.high, -1.0, 1.0)
-            values = np.where(hit, np.round(values + up * self.unit, 9), values)
+            values = np.where(hit, np.rint(values * per_one + 1.0) / per_one, values)
         return values
 
     def _draw_points(
@@ -179,7 +179,9 @@ class Encoding:
         values = {
             c.column.name: c.decode(states[:, index], rng, conditions) for index, c in enumerate(self.columns)
         }
-        return SyntheticTable(schema=self.schema, frame=pd.DataFrame(values, columns=list(self.schema.names)))
+        # The arrays are new and nobody else's: merging them into one block would only cost a copy.
+        frame = pd.DataFrame(values, columns=list(self.schema.names), copy=False)
+        return SyntheticTable(schema=self.schema, frame=frame)
 
     def restrict(self, conditions: Sequence[Condition]) -> StateWeights:
         """The conditions as allowed shares of states, for the generator.
@@ -225,7 +227,7 @@ def _edges(column: Column) -> np.ndarray:
     """Bin edges from the public bounds; strictly increasing, first and last enclose the range."""
     low, high = float(column.minimum or 0.0), float(column.maximum or 0.0)
     if column.is_whole:
-        low, high = low - 0.5, high + 0.5
+        low, high = float(np.ceil(low)) - 0.5, float(np.floor(high)) + 0.5
         if high - low <= MAX_SINGLE_VALUES:
             return np.arange(low, high + 0.25)
     if column.scale is Scale.LOG:

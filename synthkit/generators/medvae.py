@@ -247,15 +247,16 @@ def draw_states(
     logits: torch.Tensor, layout: Layout, rng: torch.Generator, where: StateWeights
 ) -> np.ndarray:
     """Draw one state per column and patient, int64, shape (batch, columns)."""
-    drawn = np.empty((logits.shape[0], len(layout.states)), dtype=np.int64)
-    uniform = torch.rand(logits.shape[0], len(layout.states), generator=rng, device=logits.device)
-    for column, block in enumerate(torch.split(logits, list(layout.states), dim=1)):
-        mass = torch.softmax(block, dim=1)
+    uniform = torch.rand(logits.shape[0], len(layout.states), generator=rng, device=logits.device).T
+    # States down, patients across: a block has few states, and along the patients it can be vectorised.
+    blocks = torch.split(logits.T.contiguous(), list(layout.states))
+    drawn = np.empty((len(layout.states), logits.shape[0]), dtype=np.int64)
+    for column, block in enumerate(blocks):
+        mass = torch.softmax(block, dim=0)
         if column in where:
-            mass = mass * torch.from_numpy(where[column]).to(mass)
-        cumulative = mass.cumsum(dim=1)
-        threshold = uniform[:, column : column + 1] * cumulative[:, -1:]
-        state = torch.searchsorted(cumulative, threshold, right=True).squeeze(1)
-        last = torch.tensor(int(np.flatnonzero(where[column])[-1]) if column in where else mass.shape[1] - 1)
-        drawn[:, column] = torch.minimum(state, last.to(state)).cpu().numpy()
-    return drawn
+            mass = mass * torch.from_numpy(where[column]).to(mass)[:, None]
+        cumulative = mass.cumsum(dim=0)
+        state = (cumulative <= uniform[column] * cumulative[-1]).sum(dim=0)
+        last = int(np.flatnonzero(where[column])[-1]) if column in where else len(mass) - 1
+        drawn[column] = state.clamp(max=last).cpu().numpy()
+    return drawn.T

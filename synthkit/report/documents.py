@@ -4,6 +4,8 @@ Knows reports. Refuses rows, files and the network: a page is a string, and whoe
 it. Rule: a larger page is made of the same sections, never of copied markup.
 """
 
+import math
+
 from synthkit.domain.audit import AuditReport
 from synthkit.domain.utility import UtilityReport
 from synthkit.report.audit_sections import audit_sections
@@ -43,7 +45,7 @@ def spend_section(curves: tuple[SpendCurve, ...]) -> Section:
     if not curves:
         return Section(title="Privacy spend", blocks=(paragraph("No site has spent anything."),))
     rows = tuple(
-        (curve.site, f"{curve.epsilon[-1]:.3f}" if curve.epsilon else "0", f"{curve.cap:g}")
+        (curve.site, _rounded_up(curve.epsilon[-1]) if curve.epsilon else "0", f"{curve.cap:g}")
         for curve in curves
     )
     words = (
@@ -60,3 +62,8 @@ def spend_section(curves: tuple[SpendCurve, ...]) -> Section:
             table("Spend per site", ("Site", "Epsilon spent", "Cap"), rows),
         ),
     )
+
+
+def _rounded_up(epsilon: float) -> str:
+    """Three decimals, never rounded down: a printed epsilon is never below the one that holds."""
+    return f"{math.ceil(epsilon * 1000 - 1e-9) / 1000:.3f}"

@@ -79,13 +79,11 @@ def test_a_step_samples_by_poisson_and_keeps_empty_samples():
         asked.append(sample)
         return bench.loss(sample)
 
-    before = bench.model.decoder.linear.weight.detach().clone()
     for _ in range(600):
         bench.step(3, loss, optimizer)
     assert optimizer.taken == 600
     assert abs(len(asked) - 600 * 0.488) < 6 * np.sqrt(600 * 0.488 * 0.512)
     assert {sample.size for sample in asked} == {1, 2, 3}
-    assert torch.isfinite(before).all()
 
 
 def test_an_empty_sample_releases_noise_alone(monkeypatch):
@@ -113,5 +111,5 @@ def test_the_divisor_is_rate_times_declared_size_and_not_the_batch(monkeypatch):
     double = gradient_of_training(monkeypatch, patients=200, declared_size=400)
     np.testing.assert_allclose(fewer, base, rtol=1e-3, atol=1e-6)
     np.testing.assert_allclose(2 * double, base, rtol=1e-3, atol=1e-6)
-    assert 9.9 < np.linalg.norm(base) * 0.3 * 200 * 10 / np.linalg.norm(base * 0.3 * 200) < 10.1
+    assert np.linalg.norm(base) > 0
     assert np.linalg.norm(base) * 0.3 * 200 <= 10 * (1 + 1e-4)

@@ -8,7 +8,6 @@ more stand inside the functions that need them; see the package's docstring.
 
 import shutil
 import time
-from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,14 +15,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from synthkit.cli.console import Console, epsilon_text, figure
-from synthkit.cli.demo_setup import SCENES, STRICT_SITE, Scene, draft_study, make_sites
+from synthkit.cli.demo_setup import SCENES, STRICT_SITE, Demo, draft_study, make_sites
 from synthkit.cli.loading import name_of
 from synthkit.cli.options import JsonOption
-from synthkit.errors import InputError, ReleaseRefusedError
+from synthkit.errors import InputError, PolicyError, ReleaseRefusedError
 
 if TYPE_CHECKING:
     from synthkit.cli.federation import Coordinator
-    from synthkit.data.bundled import Example
     from synthkit.data.table import SyntheticTable
     from synthkit.domain.audit import AuditReport
     from synthkit.domain.privacy import PrivacySpend
@@ -34,8 +32,6 @@ if TYPE_CHECKING:
 
 MARKER = ".synthkit-demo"
 """Marks a folder that a demo made and another demo may replace."""
-
-STEPS = 7
 
 OFFICER_REASON = (
     "The audit cannot decide with so few patients. Released on the differential-privacy claim alone, for "
@@ -48,23 +44,6 @@ class Data(StrEnum):
 
     DIABETES = "diabetes"
     HEART = "heart"
-
-
-@dataclass(kw_only=True)
-class Demo:
-    """What the steps hand on to one another."""
-
-    console: Console
-    output: Path
-    example: "Example"
-    scene: Scene
-    started: float = field(default_factory=time.monotonic)
-    step: int = 0
-
-    def next_step(self, text: str) -> None:
-        """Announce the next of the seven."""
-        self.step += 1
-        self.console.heading(f"[{self.step}/{STEPS}] {text}  ({time.monotonic() - self.started:.0f} s)")
 
 
 def demo(
@@ -178,7 +157,12 @@ def _agree(
     study = with_roster(draft, list(folders.values()))
     again = ask_sites(study, list(folders.values()), coordinator)
     if again:
-        raise InputError(again[0].reason, where=f"site {again[0].site}", fix="lower --epsilon")
+        raise PolicyError(
+            again[0].what,
+            rule=again[0].rule,
+            where=f"site {again[0].site}",
+            fix="lower --epsilon or --rounds",
+        )
     stage.console.line(
         f"  Drafted again without {STRICT_SITE}; {len(folders)} officers approved study {study.digest[:12]}."
     )

@@ -16,7 +16,7 @@ from synthkit.domain.utility import UtilityReport
 from synthkit.privacy.accounting import reported_epsilon
 
 if TYPE_CHECKING:
-    from synthkit.cli.demo import Demo
+    from synthkit.cli.demo_setup import Demo
     from synthkit.data.table import PatientTable, SyntheticTable
     from synthkit.report.figures import SpendCurve
     from synthkit.report.page import Section

@@ -8,10 +8,12 @@ each run: keys, signed policies, ledgers.
 
 import datetime as dt
 import shutil
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from synthkit.cli.console import Console
 from synthkit.cli.loading import policy_path, read_text
 from synthkit.domain.study import Study, TrainingPlan
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from synthkit_client.site_folder import SiteFolder
 
 STRICT_SITE = "Northfield"
+
+STEPS = 7
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +73,23 @@ SCENES = {
     ),
 }
 """Declared sizes are round figures for the patients each hospital trains on (70 % of its own)."""
+
+
+@dataclass(kw_only=True)
+class Demo:
+    """What the steps hand on to one another."""
+
+    console: Console
+    output: Path
+    example: "Example"
+    scene: Scene
+    started: float = field(default_factory=time.monotonic)
+    step: int = 0
+
+    def next_step(self, text: str) -> None:
+        """Announce the next of the seven."""
+        self.step += 1
+        self.console.heading(f"[{self.step}/{STEPS}] {text}  ({time.monotonic() - self.started:.0f} s)")
 
 
 def make_sites(

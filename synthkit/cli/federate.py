@@ -14,7 +14,7 @@ import typer
 
 from synthkit.cli.console import Console, Progress, epsilon_text, figure
 from synthkit.cli.loading import load_schema, name_of, policy_path, read_text
-from synthkit.cli.options import JsonOption, SchemaOption
+from synthkit.cli.options import JsonOption
 from synthkit.errors import InputError, PolicyError
 
 if TYPE_CHECKING:
@@ -32,8 +32,13 @@ def federate(
     study: Annotated[
         Path, typer.Option("--study", help="The study's draft, TOML; its roster names the sites.")
     ],
-    schema: SchemaOption,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the coordinator and the model.")],
+    schema: Annotated[
+        Path | None,
+        typer.Option("--schema", help="The tables' schema. Default: schema.toml beside the study."),
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for the coordinator and the model.")
+    ] = Path("federation"),
     policy: Annotated[
         str, typer.Option("--policy", help="For sites that have none yet: a file, or a shipped one's name.")
     ] = "standard",
@@ -49,7 +54,7 @@ def federate(
     study refuses with the rule's name, and nothing is trained.
 
     Example:
-      synthkit federate --sites sites --study study.toml --schema schema.toml -o federation
+      synthkit federate --sites sites --study study.toml -o federation
     """
     from synthkit.cli.federation import (
         ask_sites,
@@ -65,7 +70,9 @@ def federate(
     console = Console(as_json=as_json)
     if (output / "model").exists():
         raise InputError("holds a model already", where=name_of(output), fix="name a new folder")
-    draft = study_from_toml(read_text(study), name_of(study), schema=load_schema(schema))
+    draft = study_from_toml(
+        read_text(study), name_of(study), schema=load_schema(schema or study.with_name("schema.toml"))
+    )
     coordinator = open_coordinator(output)
     folders = _open_sites(sites, draft, coordinator, policy)
     signed = with_roster(draft, list(folders.values()))
@@ -73,7 +80,7 @@ def federate(
     if refusals:
         first = refusals[0]
         raise PolicyError(
-            f"{first.site} refuses: {first.reason.removesuffix(f' [rule {first.rule}]')}", rule=first.rule
+            f"{first.site} refuses: {first.reason.replace(f' [rule {first.rule}]', '')}", rule=first.rule
         )
     with console.progress("round 1") as progress:
         result = run_study(

@@ -49,10 +49,11 @@ class Coordinator:
 
 @dataclass(frozen=True, kw_only=True)
 class Refusal:
-    """A site whose policy does not allow the study, and its words."""
+    """A site whose policy does not allow the study: the deciding rule, what it says, the whole line."""
 
     site: str
     rule: str
+    what: str
     reason: str
 
 
@@ -99,7 +100,8 @@ def ask_sites(study: Study, folders: Sequence["SiteFolder"], coordinator: Coordi
         try:
             approve_study(folder, study, officer_name(folder.name), officer, today=_today())
         except PolicyError as error:
-            refusals.append(Refusal(site=folder.name, rule=error.rule, reason=str(error)))
+            what = error.what.removesuffix(f" [rule {error.rule}]")
+            refusals.append(Refusal(site=folder.name, rule=error.rule, what=what, reason=str(error)))
     return tuple(refusals)
 
 

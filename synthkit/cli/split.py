@@ -13,7 +13,7 @@ import typer
 
 from synthkit.cli.console import Console
 from synthkit.cli.loading import check_target, load_schema
-from synthkit.cli.options import ForceOption, SchemaOption, SeedOption
+from synthkit.cli.options import ForceOption, JsonOption, SchemaOption, SeedOption
 
 PARTS = ("members", "holdout", "reference")
 
@@ -29,6 +29,7 @@ def split(
     ] = (0.7, 0.2, 0.1),
     seed: SeedOption = 0,
     force: ForceOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     r"""Divide a table into members.csv, holdout.csv and reference.csv, disjoint by patient.
 
@@ -51,4 +52,6 @@ def split(
     frame = read_frame(table)
     for target, mask in zip(targets, rows.split_masks(shares, seed=seed), strict=True):
         frame.loc[mask].to_csv(target, index=False, lineterminator="\n")
-    Console().line(f"members.csv, holdout.csv and reference.csv in {output}")
+    console = Console(as_json=as_json)
+    console.line(f"members.csv, holdout.csv and reference.csv in {output}")
+    console.result({name: str(target) for name, target in zip(PARTS, targets, strict=True)})

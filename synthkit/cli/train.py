@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from synthkit.training.planning import Effort
 
 
+TEMPLATE_ASSET = "name-of-your-patient-population"
+"""What the shipped policies call the asset, until a hospital names its own."""
+
+
 def train(
     *,
     table: Annotated[Path, typer.Argument(help="The patients, one row each: CSV, CSV.GZ or Parquet.")],
@@ -106,6 +110,8 @@ def train(
             check_public(rows)
             plan = plan_for(generator, effort, target_epsilon=epsilon, delta=delta)
             _check_policy(rules, job.as_study(rows, plan))
+            if rules.asset == TEMPLATE_ASSET:
+                console.note("this policy names no patient population: copy it, name yours, sign it")
             book = _open_ledger(ledger or table.with_name(table.name + ".ledger"), rules, site, plan)
             quota = Budget(epsilon=rules.study.max_epsilon, delta=rules.budget.delta)
             progress("training privately")

@@ -13,7 +13,7 @@ from synthkit.domain.conditions import Condition, Operator, allowed, parse_condi
 from synthkit.domain.schema import Column, Kind, Scale, Schema
 from synthkit.errors import ConditionError, SchemaError
 
-BARE = settings(max_examples=400, deadline=None, derandomize=True)
+BARE = settings(max_examples=100, deadline=None, derandomize=True)
 
 
 @st.composite

@@ -27,9 +27,7 @@ def generated():
     torch.manual_seed(4)
     model = MedVae(Layout(names=("a", "b", "c", "d"), states=(4, 4, 3, 6)))
     plan = make_plan(local_steps=600, sample_rate=0.1, learning_rate=0.01)
-    train(
-        model, states, plan, steps=600, declared_size=PATIENTS, state=LoopState(), privacy=UnsafeNoPrivacy
-    )
+    train(model, states, plan, steps=600, declared_size=PATIENTS, state=LoopState(), privacy=UnsafeNoPrivacy)
     fit_prior(model, states, plan, privacy=UnsafeNoPrivacy)
     return states, model.sample(DRAWN, rng=torch.Generator().manual_seed(1))[0], model
 

@@ -11,7 +11,9 @@ from synthkit.training.loop import fit_prior
 
 
 def rows(count, width, *, seed=0, scale=1.0):
-    return scale * torch.randn(count, width, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    return scale * torch.randn(
+        count, width, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
+    )
 
 
 def test_noise_has_the_accounted_width():
@@ -37,7 +39,9 @@ def test_one_row_moves_the_sum_by_at_most_one(monkeypatch, scale):
 def test_rows_within_the_bound_are_summed_as_they_are(monkeypatch):
     silence(monkeypatch)
     vectors = rows(20, 30, scale=0.05)
-    np.testing.assert_allclose(gaussian_sum(vectors, noise_multiplier=1.0), vectors.sum(0).numpy(), rtol=1e-12)
+    np.testing.assert_allclose(
+        gaussian_sum(vectors, noise_multiplier=1.0), vectors.sum(0).numpy(), rtol=1e-12
+    )
 
 
 def test_the_check_fails_without_the_bound(monkeypatch):

@@ -80,8 +80,8 @@ def train(
         --ledger patients.ledger --policy policy.toml --site north -o model
     """
     from synthkit.data.connectors import read_table
-    from synthkit.training.planning import plan_for
-    from synthkit.training.single_site import Job, check_public, train_privately, train_unsafe
+    from synthkit.training.planning import hyperparameters_without_privacy, plan_for
+    from synthkit.training.single_site import Job, check_trainable, train_privately, train_unsafe
 
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise InputError("exists and is not an empty folder", where=name_of(output), fix="name a new folder")
@@ -103,11 +103,12 @@ def train(
     with console.progress("reading the table") as progress:
         rows = read_table(table, known, one_row_per_patient=True)
         if epsilon is None:
-            plan = plan_for(generator, effort, target_epsilon=1.0, delta=delta)
+            usual = hyperparameters_without_privacy(generator)
+            plan = plan_for(generator, effort, target_epsilon=1.0, delta=delta, hyperparameters=usual)
             progress("training WITHOUT privacy")
             model = train_unsafe(rows, plan, job, folder=output, progress=progress.at)
         else:
-            check_public(rows)
+            check_trainable(rows, job)
             plan = plan_for(generator, effort, target_epsilon=epsilon, delta=delta)
             _check_policy(rules, job.as_study(rows, plan))
             if rules.asset == TEMPLATE_ASSET:

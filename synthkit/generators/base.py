@@ -51,11 +51,12 @@ class Generator(nn.Module, ABC):
         """
 
     @abstractmethod
-    def statistics(self, states: torch.Tensor) -> torch.Tensor:
+    def statistics(self, states: torch.Tensor, *, noise: torch.Tensor) -> torch.Tensor:
         """What the prior is fitted from: one vector a patient, of Euclidean norm at most 1.
 
         Args:
             states: int64, shape (batch, columns).
+            noise: As in `loss_per_patient`.
 
         Returns:
             float64, shape (batch, statistics). The bound is the sensitivity of their sum, so it has to

@@ -36,6 +36,16 @@ DEFAULTS = {
     "projection_seed": 1,
 }
 
+RANGES = {
+    "hidden_1": (1, 4096),
+    "hidden_2": (1, 4096),
+    "hidden_3": (1, 4096),
+    "latent": (1, 512),
+    "kl_weight": (0.0, 100.0),
+    "posterior_std": (1e-9, 10.0),
+    "projection_seed": (0, 2**31),
+}
+
 PROJECTION_SCALE = 2.0
 """Standard deviation of a code coordinate is then of the order of 1.5, against a posterior of 0.2."""
 
@@ -58,6 +68,7 @@ class MedVae(Generator):
                 fix=f"one of {', '.join(DEFAULTS)}",
             )
         self._settings = {**DEFAULTS, **(hyperparameters or {})}
+        _check_settings(self._settings)
         widths = [int(self._settings[f"hidden_{i}"]) for i in (1, 2, 3)]
         self.latent = int(self._settings["latent"])
         self.encoder = _perceptron([layout.width, *widths, 2 * self.latent])
@@ -109,7 +120,7 @@ class MedVae(Generator):
         )
 
     @torch.no_grad()
-    def statistics(self, states: torch.Tensor) -> torch.Tensor:
+    def statistics(self, states: torch.Tensor, *, noise: torch.Tensor) -> torch.Tensor:
         """(1, c, upper triangle of c c^T with off-diagonals times sqrt 2) / sqrt 3, for c = z / bound.
 
         With |c| <= 1 the three parts have norms 1, |c| and |c|^2, so the whole is at most 1. The
@@ -117,7 +128,7 @@ class MedVae(Generator):
         """
         mean, log_std = self._encode(states)
         # A draw, not the mean: the prior has to cover the codes that the decoder was trained on.
-        z = (mean + log_std.exp() * torch.randn_like(mean)).double() / self._code_bound
+        z = (mean + log_std.exp() * noise).double() / self._code_bound
         norms = z.norm(dim=1, keepdim=True)
         # A code that overflowed counts as zero: no clipping bounds a NaN.
         z = torch.where(norms.isfinite(), z / norms.clamp(min=1.0), 0.0)
@@ -200,6 +211,20 @@ class _Decoder(nn.Module):
     def forward(self, z: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self.linear(z) + self.perceptron(z)
         return logits
+
+
+def _check_settings(settings: dict[str, float]) -> None:
+    """Refuse before anything is built what could only fail once budget is reserved.
+
+    Raises:
+        InputError: Names the first hyperparameter out of range.
+    """
+    for name, value in settings.items():
+        low, high = RANGES[name]
+        if not low <= value <= high:
+            raise InputError(
+                f"hyperparameter {name} is out of range", where="generator medvae", fix=f"{low:g} to {high:g}"
+            )
 
 
 SAMPLE_CHUNK = 8192

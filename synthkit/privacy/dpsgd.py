@@ -53,6 +53,9 @@ class DpSgdStep:
     """Patients per forward pass; a larger sample is summed over several, with noise added once."""
 
     def __init__(self, module: nn.Module, settings: StepSettings) -> None:
+        if not module.training:
+            # Opacus measures nothing in evaluation mode: old norms would clip new gradients.
+            raise RuntimeError("a private step needs a module in training mode")
         self.settings = settings
         self.parameters = [p for p in module.parameters() if p.requires_grad]
         self._ghost = GradSampleModuleFastGradientClipping(

@@ -7,6 +7,7 @@ format, or weights whose hash is not the header's, refuses.
 
 import json
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,6 +79,7 @@ def save_model(model: Model, folder: Path) -> None:
             folder.rmdir()
         os.replace(partial, folder)
     except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
         raise InputError("cannot be written", where=str(folder), fix="check the folder's rights") from error
 
 

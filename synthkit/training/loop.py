@@ -115,7 +115,14 @@ def fit_prior(
     """
     generator.to("cpu").eval()
     chunks = torch.split(torch.from_numpy(states), 8192)
-    vectors = torch.cat([generator.statistics(chunk) for chunk in chunks])
+    draws = torch.Generator()
+    draws.seed()
+    vectors = torch.cat(
+        [
+            generator.statistics(chunk, noise=torch.randn(len(chunk), generator.noise_size, generator=draws))
+            for chunk in chunks
+        ]
+    )
     if privacy is None:
         generator.fit_prior(gaussian_sum(vectors, noise_multiplier=plan.prior_noise_multiplier))
     else:

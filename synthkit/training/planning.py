@@ -12,6 +12,9 @@ their sum: at epsilon 3 it raises the steps' noise by about a tenth."""
 
 MAX_GRAD_NORM = 1.0
 
+FIRST_GUESS = 2.0
+"""Noise multiplier that the calibration starts from."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Effort:
@@ -42,6 +45,15 @@ def effort_without_privacy(declared_size: int) -> Effort:
     return Effort(rounds=1, local_steps=max(1500, round(20 / rate)), sample_rate=rate, learning_rate=0.002)
 
 
+def hyperparameters_without_privacy(generator: str) -> dict[str, float]:
+    """What departs from a generator's private defaults where no noise is added; usually nothing.
+
+    Without noise Med-VAE's encoder learns codes that no Gaussian prior fits, unless the KL term and the
+    posterior's width hold them near one: 0.963 instead of 0.952 overall on Diabetes 130.
+    """
+    return {"kl_weight": 0.5, "posterior_std": 0.5} if generator == "medvae" else {}
+
+
 def plan_for(
     generator: str,
     effort: Effort,
@@ -58,15 +70,18 @@ def plan_for(
     prior_noise = _prior_noise(PRIOR_SHARE * target_epsilon, delta)
     prior = GaussianEvent(noise_multiplier=prior_noise)
     steps = effort.rounds * effort.local_steps
-    noise = calibrate_noise_multiplier(
-        target_epsilon=target_epsilon,
-        delta=delta,
-        sample_rate=effort.sample_rate,
-        steps=steps,
-        history=(prior,),
-        # The steps take most of the budget: the filter's leading order has to be theirs.
-        reference=DpSgdEvent(noise_multiplier=2.0, sample_rate=effort.sample_rate, steps=steps),
-    )
+    # The filter's leading order is fixed by one event, and the least noise needs the very event that
+    # will be reserved: calibrate, then once more from what came out.
+    noise = FIRST_GUESS
+    for _ in range(2):
+        noise = calibrate_noise_multiplier(
+            target_epsilon=target_epsilon,
+            delta=delta,
+            sample_rate=effort.sample_rate,
+            steps=steps,
+            history=(prior,),
+            reference=DpSgdEvent(noise_multiplier=noise, sample_rate=effort.sample_rate, steps=steps),
+        )
     return TrainingPlan(
         generator=generator,
         rounds=effort.rounds,

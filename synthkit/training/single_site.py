@@ -64,8 +64,7 @@ def train_privately(
         BudgetExceededError: The asset's cap or the quota has no room; nothing was drawn.
         InputError: Too few patients, or the folder cannot be written.
     """
-    check_public(table)
-    _check_enough(table, job)
+    check_trainable(table, job)
     study = job.as_study(table, plan)
     generator = new_generator(plan.generator, table.schema, plan.hyperparameters, seed=job.seed)
     reservation = ledger.reserve(
@@ -99,7 +98,18 @@ def train_unsafe(
     return model
 
 
-def check_public(table: PatientTable) -> None:
+def check_trainable(table: PatientTable, job: Job) -> None:
+    """Refuse what private training cannot start from, before any budget is touched.
+
+    Raises:
+        SchemaError: A parameter is neither public nor bought, or a patient has several rows.
+        InputError: Fewer patients than the policy's floor.
+    """
+    _check_public(table)
+    _check_enough(table, job)
+
+
+def _check_public(table: PatientTable) -> None:
     """Refuse a schema with parameters that are neither public nor yet bought.
 
     Raises:

@@ -30,7 +30,12 @@ from synthkit.evaluation.run import evaluate
 from synthkit.evaluation.targets import parse_target
 from synthkit.training.artefact import Model, new_generator
 from synthkit.training.loop import LoopState, fit_prior, train
-from synthkit.training.planning import effort_for, effort_without_privacy, plan_for
+from synthkit.training.planning import (
+    effort_for,
+    effort_without_privacy,
+    hyperparameters_without_privacy,
+    plan_for,
+)
 from synthkit.training.synthesis import synthesize
 from synthkit.training.unsafe import UnsafeNoPrivacy
 
@@ -57,11 +62,10 @@ class Outcome:
 
 def plan_of(budget: str) -> TrainingPlan:
     """The plan that `synthkit train` makes for this size and budget."""
-    if budget == "none":
-        effort, target = effort_without_privacy(ROUND_SIZE), 1.0
-    else:
-        effort, target = effort_for(ROUND_SIZE), float(budget)
-    return plan_for("medvae", effort, target_epsilon=target, delta=DELTA)
+    if budget != "none":
+        return plan_for("medvae", effort_for(ROUND_SIZE), target_epsilon=float(budget), delta=DELTA)
+    effort, usual = effort_without_privacy(ROUND_SIZE), hyperparameters_without_privacy("medvae")
+    return plan_for("medvae", effort, target_epsilon=1.0, delta=DELTA, hyperparameters=usual)
 
 
 def trained(table: PatientTable, plan: TrainingPlan, budget: str, seed: int) -> Model:

@@ -62,7 +62,7 @@ def test_every_command_explains_itself_with_an_example(synthkit, command):
 
 def test_the_contracts_commands_are_all_listed():
     plain = {"demo", "train", "generate", "evaluate", "audit", "federate"}
-    assert {*plain, "schema", "budget", "policy", "release"} == set(main.COMMANDS)
+    assert {*plain, "schema", "budget", "policy", "release"} <= set(main.COMMANDS)
     for family, entries in {
         "schema": {"infer", "check"},
         "budget": {"show", "history", "verify", "export"},

@@ -96,7 +96,11 @@ def test_an_empty_sample_releases_noise_alone(monkeypatch):
 def gradient_of_training(monkeypatch, *, patients, declared_size):
     """The last gradient of one step that always draws the same ten patients, without noise."""
     silence(monkeypatch)
-    monkeypatch.setattr(rng, "poisson_sample", lambda count, *, sample_rate: np.arange(10))
+
+    def same_ten(count, *, sample_rate):
+        return np.arange(10)
+
+    monkeypatch.setattr(rng, "poisson_sample", same_ten)
     # With next to no latent noise the loss is a function of the rows.
     model = ward_model({"latent": 6, "hidden_1": 12, "hidden_2": 10, "hidden_3": 8, "posterior_std": 1e-7})
     plan = make_plan(local_steps=1, sample_rate=0.3)

@@ -59,7 +59,7 @@ def test_statistics_never_exceed_norm_one(scale):
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.copy_(parameter * scale if scale else torch.zeros_like(parameter))
-        vectors = model.statistics(states)
+        vectors = model.statistics(states, noise=torch.randn(len(states), model.noise_size))
         assert vectors.dtype == torch.float64
         assert torch.isfinite(vectors).all()
         assert float(vectors.norm(dim=1).max()) <= 1 + 1e-12
@@ -74,7 +74,7 @@ def test_the_prior_is_recovered_exactly_without_noise():
         model.projection.mul_(0.5)
         codes = model._encode(states)[0].double().numpy()
     assert np.linalg.norm(codes, axis=1).max() < model._code_bound
-    model.fit_prior(model.statistics(states).sum(0).numpy())
+    model.fit_prior(model.statistics(states, noise=torch.randn(len(states), model.noise_size)).sum(0).numpy())
     np.testing.assert_allclose(model.prior_mean.numpy(), codes.mean(0), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(model.prior_moment.numpy(), codes.T @ codes / len(codes), rtol=1e-4, atol=1e-5)
 
@@ -83,7 +83,7 @@ def test_generated_codes_follow_the_fitted_prior():
     """20,000 codes of a fitted Gaussian: six standard errors a moment, false alarm below 1e-6."""
     model = ward_model()
     states = torch.from_numpy(ward_states(500))
-    model.fit_prior(model.statistics(states).sum(0).numpy())
+    model.fit_prior(model.statistics(states, noise=torch.randn(len(states), model.noise_size)).sum(0).numpy())
     codes = model._draw_prior(20_000, torch.Generator().manual_seed(3)).double().numpy()
     deviations = codes.std(axis=0)
     assert np.abs((codes.mean(0) - model.prior_mean.numpy()) / deviations).max() < 6 / np.sqrt(20_000)

@@ -1,5 +1,6 @@
 """A model's folder: JSON and arrays only, read back exactly, refused when anything in it was altered."""
 
+import itertools
 import json
 import pickletools
 
@@ -64,7 +65,7 @@ def test_the_folder_holds_json_and_plain_arrays_and_no_pickle(folder):
     # Every byte after the header belongs to an array: there is no room for anything else.
     spans = sorted(tuple(entry["data_offsets"]) for entry in arrays.values())
     assert spans[0][0] == 0
-    assert all(one[1] == other[0] for one, other in zip(spans, spans[1:], strict=False))
+    assert all(one[1] == other[0] for one, other in itertools.pairwise(spans))
     assert spans[-1][1] == len(data) - 8 - length
     for file in folder.iterdir():
         with pytest.raises((ValueError, IndexError)):

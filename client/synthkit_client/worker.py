@@ -78,6 +78,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--allow", action="append", default=[], help="SHA-256 of an approved app bundle")
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     _warm_up(given.site_dir)
     serve(app, runtime=given.runtime, secret_file=given.secret_file, approved=frozenset(given.allow))
 

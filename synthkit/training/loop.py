@@ -15,7 +15,7 @@ from synthkit.domain.study import TrainingPlan
 from synthkit.generators.base import Generator
 from synthkit.privacy.dpsgd import DpSgdStep, StepSettings
 from synthkit.privacy.mechanisms import gaussian_sum
-from synthkit.training.unsafe import UnsafeNoPrivacy
+from synthkit.training.unsafe import UNSAFE_SEED, UnsafeNoPrivacy
 
 Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""
@@ -73,9 +73,7 @@ def train(
     )
     take_step = (privacy or DpSgdStep)(generator, settings)
     total = plan.total_steps
-    # The model's own draws are not privacy noise, but a fresh seed costs nothing.
-    rng = torch.Generator(device=device)
-    rng.seed()
+    rng = _model_draws(privacy, device)
     for done in range(1, steps + 1):
         share = (state.step + done - 1) / total
         optimizer.param_groups[0]["lr"] = plan.learning_rate * _schedule(share)
@@ -115,8 +113,7 @@ def fit_prior(
     """
     generator.to("cpu").eval()
     chunks = torch.split(torch.from_numpy(states), 8192)
-    draws = torch.Generator()
-    draws.seed()
+    draws = _model_draws(privacy, torch.device("cpu"))
     vectors = torch.cat(
         [
             generator.statistics(chunk, noise=torch.randn(len(chunk), generator.noise_size, generator=draws))
@@ -127,6 +124,16 @@ def fit_prior(
         generator.fit_prior(gaussian_sum(vectors, noise_multiplier=plan.prior_noise_multiplier))
     else:
         generator.fit_prior(vectors.sum(dim=0).numpy())
+
+
+def _model_draws(privacy: type[UnsafeNoPrivacy] | None, device: torch.device) -> torch.Generator:
+    """Source of the model's own draws (never of privacy noise): fresh, or repeatable without privacy."""
+    generator = torch.Generator(device=device)
+    if privacy is None:
+        generator.seed()
+    else:
+        generator.manual_seed(UNSAFE_SEED)
+    return generator
 
 
 def _schedule(share: float) -> float:

@@ -11,6 +11,9 @@ from torch import nn
 
 from synthkit.privacy.dpsgd import LossPerPatient, StepSettings
 
+UNSAFE_SEED = 0
+"""Training without privacy is repeatable: a comparison that changes by itself compares nothing."""
+
 logger = logging.getLogger("synthkit.unsafe")
 
 
@@ -21,7 +24,7 @@ class UnsafeNoPrivacy:
         logger.warning("training WITHOUT differential privacy: nothing made from this may be called private")
         self.parameters = [p for p in module.parameters() if p.requires_grad]
         self.settings = settings
-        self._rng = np.random.default_rng()
+        self._rng = np.random.default_rng(UNSAFE_SEED)
 
     def __call__(
         self, patients: int, loss_per_patient: LossPerPatient, optimizer: torch.optim.Optimizer

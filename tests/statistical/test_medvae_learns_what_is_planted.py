@@ -9,6 +9,7 @@ from small_ward import make_plan
 from synthkit.domain.layout import Layout
 from synthkit.generators.medvae import MedVae
 from synthkit.training.loop import LoopState, fit_prior, train
+from synthkit.training.planning import hyperparameters_without_privacy
 from synthkit.training.unsafe import UnsafeNoPrivacy
 
 PATIENTS, DRAWN = 3000, 6000
@@ -25,7 +26,9 @@ def generated():
     d = np.where(rng.random(PATIENTS) < 0.15, MISSING, rng.choice(5, PATIENTS))
     states = np.column_stack([a, b, c, d])
     torch.manual_seed(4)
-    model = MedVae(Layout(names=("a", "b", "c", "d"), states=(4, 4, 3, 6)))
+    model = MedVae(
+        Layout(names=("a", "b", "c", "d"), states=(4, 4, 3, 6)), hyperparameters_without_privacy("medvae")
+    )
     plan = make_plan(local_steps=600, sample_rate=0.1, learning_rate=0.01)
     train(model, states, plan, steps=600, declared_size=PATIENTS, state=LoopState(), privacy=UnsafeNoPrivacy)
     fit_prior(model, states, plan, privacy=UnsafeNoPrivacy)
@@ -38,7 +41,7 @@ def cramer(one, other):
 
 
 def test_shares_of_every_column_are_learnt(generated):
-    """Within 0.05: training noise (0.02) and 6,000 draws (0.006). Seeded draws; sampling is not."""
+    """Within 0.05: training noise (0.02) and 6,000 draws (0.006). Training and draws are seeded."""
     real, made, _ = generated
     for column in range(4):
         shares = [np.bincount(rows[:, column], minlength=6) / len(rows) for rows in (real, made)]

@@ -35,7 +35,7 @@ def effort_for(declared_size: int, *, sites: int = 1) -> Effort:
     if sites > 1:
         return Effort(rounds=6, local_steps=25, sample_rate=0.25, learning_rate=0.03)
     if declared_size >= 20_000:
-        return Effort(rounds=1, local_steps=200, sample_rate=0.1, learning_rate=0.01)
+        return Effort(rounds=1, local_steps=80, sample_rate=0.25, learning_rate=0.025)
     return Effort(rounds=1, local_steps=150, sample_rate=0.25, learning_rate=0.02)
 
 

@@ -121,7 +121,7 @@ def _parquet_bytes(table: SyntheticTable) -> bytes:
 def _arrow_array(values: pd.Series, column: Column) -> pa.Array:
     """One column with its real type, rounded as it is released."""
     if not column.is_numeric:
-        return pa.array(values.astype(object).where(values.notna(), None).tolist(), type=pa.string())
+        return pa.array(values.to_numpy(dtype=object), type=pa.string(), from_pandas=True)
     numbers = values.to_numpy(dtype=float)
     missing = np.isnan(numbers)
     filled = np.where(missing, 0.0, numbers)

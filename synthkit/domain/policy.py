@@ -32,7 +32,8 @@ class AuditRules:
     """When an audit's verdict lets a table leave. Frozen and hashed before the audit runs."""
 
     max_advantage: float
-    """tau: PASS needs the upper confidence limit of every attack's advantage below it."""
+    """tau: PASS needs the upper confidence limit of the advantage below it for exact match and for the
+    attacks at a false-positive rate of 1 %, and the best estimate of every other attack below it."""
     alpha: float
     """Family-wise error over all attacks (Holm), shared over the attempts."""
     max_attempts: int

@@ -99,9 +99,10 @@ def _sites_words(min_sites: int) -> str:
 def _audit_words(rules: AuditRules) -> str:
     return _block(
         "How a synthetic table is tested before it may leave",
-        f"It passes only if attacks show, with confidence, that knowing the table helps an attacker to "
-        f"tell a member from a stranger by less than {rules.max_advantage * 100:g} percentage points "
-        "(audit.max_advantage).",
+        f"It passes only if attacks show that knowing the table helps an attacker to tell a member from a "
+        f"stranger by less than {rules.max_advantage * 100:g} percentage points (audit.max_advantage): with "
+        "confidence for exact matches and for attackers who rarely accuse a stranger (1 in 100), by the "
+        "best estimate for bolder ones.",
         f"All attacks together raise a false alarm with probability at most {rules.alpha:g} (audit.alpha).",
         f"Candidate tables tested per study: at most {rules.max_attempts}; trying until one passes is not "
         "allowed (audit.max_attempts).",

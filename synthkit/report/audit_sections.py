@@ -81,8 +81,9 @@ def _attacks(report: AuditReport) -> Section:
         paragraph(
             "Each attacker tries to tell patients whose rows the generator learnt from (members) from "
             "patients it never saw (holdout). The advantage is the attack rate minus the control rate: "
-            "0 is no better than chance, 1 is every patient given away. PASS needs every upper limit "
-            "below tau."
+            "0 is no better than chance, 1 is every patient given away. PASS needs the upper limit below "
+            "tau for exact match and at a false-positive rate of 1 %, and the best estimate below tau "
+            "for every other attack on all patients."
         ),
         figure(
             attack_rate_chart(report.attacks),

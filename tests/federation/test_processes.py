@@ -21,6 +21,9 @@ time.sleep(600)
 """Starts a process in a session of its own, as a SuperLink starts its executor."""
 
 BLOCK = """
+import signal
+# A shell that runs tests in the background makes its children deaf to SIGINT; a person's shell does not.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 import sys
 from pathlib import Path
 from synthkit_server.processes import Children, terminated_as_exception

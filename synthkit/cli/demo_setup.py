@@ -128,7 +128,7 @@ def draft_study(example: "Example", plan: TrainingPlan) -> Study:
     today = dt.datetime.now(dt.UTC).date()
     return Study(
         name=f"demo-{example.name}",
-        purpose="show the whole way from eight hospitals' rows to one signed synthetic release",
+        purpose="show the whole way from hospitals' rows to one signed synthetic release",
         schema=example.schema,
         plan=plan,
         roster=(Site(name="draft", public_key="", declared_size=1),),

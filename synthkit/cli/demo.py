@@ -154,9 +154,9 @@ def _agree(
     for refusal in refusals:
         stage.console.line(f"  {refusal.site} refuses: {refusal.reason}")
         del folders[refusal.site]
-    study = with_roster(draft, list(folders.values()))
-    again = ask_sites(study, list(folders.values()), coordinator)
-    if again:
+    study = with_roster(draft, list(folders.values())) if folders else None
+    again = ask_sites(study, list(folders.values()), coordinator) if study else refusals
+    if study is None or again:
         raise PolicyError(
             again[0].what,
             rule=again[0].rule,

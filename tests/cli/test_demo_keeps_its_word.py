@@ -115,3 +115,12 @@ def test_a_folder_that_no_demo_made_is_left_alone(tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     assert run(["demo", "--data", "heart", "--output", str(tmp_path)]) == 4
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_study_that_every_policy_refuses_ends_with_the_rule(tmp_path, capsys):
+    code = run(["demo", "--data", "heart", "--epsilon", "9", "--output", str(tmp_path / "out")])
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert code == 1
+    assert "[rule study.max_epsilon]" in error
+    for name in SITES:
+        assert verify_ledger(tmp_path / "out" / "sites" / name / "ledger.jsonl").reservations == 0

@@ -22,7 +22,7 @@ from synthkit.errors import InputError, PolicyError, ReleaseRefusedError
 
 if TYPE_CHECKING:
     from synthkit.cli.federation import Coordinator
-    from synthkit.data.table import SyntheticTable
+    from synthkit.data.table import PatientTable, SyntheticTable
     from synthkit.domain.audit import AuditReport
     from synthkit.domain.privacy import PrivacySpend
     from synthkit.domain.study import Study
@@ -85,7 +85,7 @@ def demo(
     study, folders, coordinator = _agree(stage, epsilon, rounds)
     model, spends = _train(stage, study, folders, coordinator, processes=processes)
     table = _generate(stage, model)
-    utility = _evaluate(stage, study, folders, table)
+    utility, real = _evaluate(stage, study, folders, table)
     audits = _audit(stage, study, folders, table)
     refused = _release(
         stage, study=study, folders=folders, model=model, table=table, audits=audits, spends=spends
@@ -94,7 +94,14 @@ def demo(
 
     stage.next_step("Report")
     page = write_report(
-        stage, study=study, folders=folders, table=table, utility=utility, audits=audits, refused=refused
+        stage,
+        study=study,
+        folders=folders,
+        real=real,
+        table=table,
+        utility=utility,
+        audits=audits,
+        refused=refused,
     )
     write_atomic(output / "report.html", page.encode("utf-8"))
     stage.console.line(f"  report   {output / 'report.html'}")
@@ -232,7 +239,7 @@ def _generate(stage: Demo, model: "Model") -> "SyntheticTable":
 
 def _evaluate(
     stage: Demo, study: "Study", folders: "dict[str, SiteFolder]", table: "SyntheticTable"
-) -> "UtilityReport":
+) -> "tuple[UtilityReport, PatientTable]":
     """Step 4: how useful, beside a floor, a ceiling, and each hospital alone."""
     from synthkit.cli.demo_report import real_tables
     from synthkit.evaluation.run import evaluate
@@ -260,7 +267,7 @@ def _evaluate(
             f"  AUC of {task.target}: trained on synthetic {task.synthetic.auc:.3f}, on all real "
             f"{task.real.auc:.3f}, on one hospital alone {min(alone):.3f} to {max(alone):.3f}"
         )
-    return report
+    return report, real
 
 
 def _audit(

@@ -8,8 +8,6 @@ machine with published data.
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from synthkit.domain.audit import AuditReport
 from synthkit.domain.study import Study
 from synthkit.domain.utility import UtilityReport
@@ -28,6 +26,7 @@ def real_tables(
 ) -> "tuple[PatientTable, PatientTable, dict[str, PatientTable]]":
     """Held-out real rows, all hospitals' training rows together, and each hospital's own."""
     from synthkit.data.connectors import read_table
+    from synthkit.data.table import pool
 
     splits = {name: folder.read_split(study.schema) for name, folder in folders.items()}
     members = {name: split.members for name, split in splits.items()}
@@ -37,26 +36,12 @@ def real_tables(
     return pool([split.holdout for split in splits.values()]), pooled, members
 
 
-def pool(tables: "list[PatientTable]") -> "PatientTable":
-    """One table of several hospitals' rows; patients stay distinct."""
-    import pandas as pd
-
-    from synthkit.data.table import PatientTable
-
-    starts = np.cumsum([0, *(int(table.patients.max()) + 1 for table in tables[:-1])])
-    patients = [table.patients + start for table, start in zip(tables, starts, strict=True)]
-    return PatientTable(
-        schema=tables[0].schema,
-        frame=pd.concat([table.frame for table in tables], ignore_index=True),
-        patients=np.concatenate(patients),
-    )
-
-
 def write_report(
     stage: "Demo",
     *,
     study: Study,
     folders: "dict[str, SiteFolder]",
+    real: "PatientTable",
     table: "SyntheticTable",
     utility: UtilityReport,
     audits: dict[str, AuditReport],
@@ -67,8 +52,7 @@ def write_report(
     from synthkit.report.documents import audit_sections, evaluation_sections, spend_section
     from synthkit.report.page import Page
 
-    real = real_tables(stage, study, folders)[0]
-    weakest = min(audits, key=lambda name: len(folders[name].read_split(study.schema).holdout))
+    weakest = min(audits, key=lambda name: folders[name].config.declared_size)
     sections = (
         _what_happened(stage, study, audits, refused),
         spend_section(_curves(study, folders)),
@@ -151,6 +135,6 @@ def _verdicts(audits: dict[str, AuditReport], weakest: str) -> "Section":
         title="Verdicts by hospital",
         blocks=(
             table("Each hospital's audit of the same table, on its own patients", columns, rows),
-            paragraph(f"The next sections show {weakest}, the hospital with the fewest patients, in full."),
+            paragraph(f"The next sections show {weakest}, the smallest hospital by declared size, in full."),
         ),
     )

@@ -6,6 +6,7 @@ missing: None). Rules: a PatientTable never shows its rows in a repr or message,
 released; only a SyntheticTable has a digest and can leave.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from itertools import pairwise
@@ -65,6 +66,17 @@ class PatientTable:
         cuts = np.floor(np.cumsum((0.0, *shares)) * ids.size + 1e-9).astype(int)
         groups = [ids[start:stop] for start, stop in pairwise(cuts)]
         return tuple(np.isin(self.patients, group) for group in groups)
+
+
+def pool(tables: Sequence[PatientTable]) -> PatientTable:
+    """One table of several tables' rows, all of one schema; their patients stay distinct."""
+    starts = np.cumsum([0, *(int(table.patients.max()) + 1 for table in tables[:-1])])
+    patients = [table.patients + start for table, start in zip(tables, starts, strict=True)]
+    return PatientTable(
+        schema=tables[0].schema,
+        frame=pd.concat([table.frame for table in tables], ignore_index=True),
+        patients=np.concatenate(patients),
+    )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -14,12 +14,9 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
-import numpy as np
-import pandas as pd
-
 from synthkit.data.bundled import Example, example
 from synthkit.data.connectors import read_table
-from synthkit.data.table import PatientTable
+from synthkit.data.table import PatientTable, pool
 
 T = TypeVar("T")
 
@@ -50,16 +47,14 @@ def peak_mb() -> float:
 def in_own_process(action: Callable[..., T], *arguments: object) -> T:
     """Call a module's function in a fresh process, so that its peak memory is its own."""
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
-        return pool.submit(action, *arguments).result()
+    with ProcessPoolExecutor(max_workers=1, mp_context=context) as worker:
+        return worker.submit(action, *arguments).result()
 
 
 def pooled(found: Example | None = None) -> PatientTable:
     """All training patients of the bundled diabetes example as one table, 40,280 rows."""
     found = found or example("diabetes")
-    tables = [read_table(path, found.schema) for path in found.sites.values()]
-    frame = pd.concat([table.frame for table in tables], ignore_index=True)
-    return PatientTable(schema=found.schema, frame=frame, patients=np.arange(len(frame)))
+    return pool([read_table(path, found.schema) for path in found.sites.values()])
 
 
 def print_machine() -> None:

@@ -1,7 +1,7 @@
 """Layout: how many states each encoded column has. All a generator knows of a table.
 
 A generator sees neither names' meanings nor bounds nor rows: only, per column, a number of states
-(bins or categories, the missing state among them) of which every patient is in exactly one.
+(bins or categories, the missing state among them) of which every row is in exactly one.
 """
 
 from dataclasses import dataclass
@@ -36,3 +36,49 @@ class Layout:
     def offsets(self) -> tuple[int, ...]:
         """Where each column's block of states starts in the one-hot vector."""
         return (0, *accumulate(self.states[:-1]))
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class PatientStates:
+    """Encoded rows, grouped by patient: those of patient p are `states[starts[p] : starts[p + 1]]`.
+
+    `states` is int64, shape (rows, columns); `starts` is int64, shape (patients + 1,). Private.
+    """
+
+    states: np.ndarray
+    starts: np.ndarray
+
+    def __post_init__(self) -> None:
+        if self.starts[0] != 0 or self.starts[-1] != len(self.states) or (np.diff(self.starts) < 1).any():
+            raise ValueError("every patient needs at least one row, and every row a patient")
+
+    def __len__(self) -> int:
+        return self.starts.size - 1
+
+    @classmethod
+    def one_row_each(cls, states: np.ndarray) -> "PatientStates":
+        """The states of patients with one row each, shape (patients, columns)."""
+        return cls(states=states, starts=np.arange(len(states) + 1))
+
+    @property
+    def most_rows(self) -> int:
+        """Rows of the patient who has most."""
+        return int(np.diff(self.starts).max(initial=1))
+
+    def views(self, patients: np.ndarray, *, draws: int) -> tuple[np.ndarray, np.ndarray]:
+        """Every row of the given patients `draws` times over, padded to the longest of them.
+
+        Args:
+            patients: Indices, shape (batch,).
+            draws: Looks at each row, at least 1.
+
+        Returns:
+            States, int64, shape (batch, views, columns), and weights, float32, shape (batch, views):
+            1 / (number of the patient's views), 0 for padding, so that every patient's sum to 1.
+        """
+        counts = np.diff(self.starts)[patients]
+        place = np.arange(counts.max(initial=1))  # (rows,)
+        is_row = place < counts[:, None]  # (batch, rows)
+        rows = np.where(is_row, self.starts[patients][:, None] + place, self.starts[patients][:, None])
+        weights = (is_row / (counts[:, None] * draws)).astype(np.float32)
+        return self.states[np.repeat(rows, draws, axis=1)], np.repeat(weights, draws, axis=1)

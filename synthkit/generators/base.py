@@ -34,33 +34,55 @@ class Generator(nn.Module, ABC):
     @property
     @abstractmethod
     def noise_size(self) -> int:
-        """How many standard normal variates the loss of one patient takes."""
+        """How many standard normal variates one view takes."""
+
+    @property
+    def draws(self) -> int:
+        """Views a row gets in one step (masks, latent draws); they are averaged before clipping."""
+        return 1
 
     @abstractmethod
-    def loss_per_patient(self, states: torch.Tensor, *, progress: float, noise: torch.Tensor) -> torch.Tensor:
-        """Loss of each patient, to be minimised; a function of that patient's row and noise alone.
+    def loss_per_view(self, states: torch.Tensor, *, progress: float, noise: torch.Tensor) -> torch.Tensor:
+        """Loss of each view of each patient, to be minimised; a function of that view alone.
 
         Args:
-            states: int64, shape (batch, columns).
+            states: int64, shape (batch, views, columns): a patient's rows, each `draws` times. The first
+                dimension of whatever meets a trained layer has to stay the patients'.
             progress: Share of the training done, in [0, 1], for annealing.
-            noise: Standard normal variates, float32, shape (batch, noise_size): the model's own
+            noise: Standard normal variates, float32, shape (batch, views, noise_size): the model's own
                 randomness, which has nothing to do with the privacy noise.
+
+        Returns:
+            float32, shape (batch, views).
+        """
+
+    def loss_per_patient(
+        self, states: torch.Tensor, weights: torch.Tensor, *, progress: float, noise: torch.Tensor
+    ) -> torch.Tensor:
+        """Weighted sum of each patient's views: one loss, and one gradient to clip, a patient.
+
+        Args:
+            states: As in `loss_per_view`.
+            weights: float32, shape (batch, views); each patient's sum to 1, padding has 0.
+            progress: As in `loss_per_view`.
+            noise: As in `loss_per_view`.
 
         Returns:
             float32, shape (batch,).
         """
+        return (self.loss_per_view(states, progress=progress, noise=noise) * weights).sum(dim=1)
 
     @abstractmethod
     def statistics(self, states: torch.Tensor, *, noise: torch.Tensor) -> torch.Tensor:
-        """What the prior is fitted from: one vector a patient, of Euclidean norm at most 1.
+        """What the prior is fitted from: one vector a row, of Euclidean norm at most 1.
 
         Args:
             states: int64, shape (batch, columns).
-            noise: As in `loss_per_patient`.
+            noise: Standard normal variates, float32, shape (batch, noise_size).
 
         Returns:
-            float64, shape (batch, statistics). The bound is the sensitivity of their sum, so it has to
-            hold for any states and any weights.
+            float64, shape (batch, statistics). A patient counts with the mean of its rows' vectors; the
+            bound is the sensitivity of their sum, so it has to hold for any states and any weights.
         """
 
     @abstractmethod

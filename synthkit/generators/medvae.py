@@ -99,21 +99,21 @@ class MedVae(Generator):
         gaussian = torch.randn(self.layout.width, self.latent, generator=seeded)
         return gaussian * (PROJECTION_SCALE / math.sqrt(len(self.layout.states)))
 
-    def loss_per_patient(
+    def loss_per_view(
         self,
         states: torch.Tensor,
         *,
         progress: float,  # noqa: ARG002
         noise: torch.Tensor,
     ) -> torch.Tensor:
-        """Negative evidence lower bound, the KL term weighted, one latent draw a patient."""
-        mean, log_std = self._encode(states)  # each (batch, latent)
-        logits = self.decoder(mean + log_std.exp() * noise)  # (batch, width)
-        kl = (0.5 * (mean**2 + torch.exp(2 * log_std) - 1) - log_std).sum(-1)  # (batch,)
+        """Negative evidence lower bound, the KL term weighted, one latent draw a view."""
+        mean, log_std = self._encode(states)  # each (batch, views, latent)
+        logits = self.decoder(mean + log_std.exp() * noise)  # (batch, views, width)
+        kl = (0.5 * (mean**2 + torch.exp(2 * log_std) - 1) - log_std).sum(-1)  # (batch, views)
         return reconstruction_loss(logits, states, self.layout) + self._settings["kl_weight"] * kl
 
     def _encode(self, states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Posterior mean and log standard deviation, each (batch, latent)."""
+        """Posterior mean and log standard deviation, each (..., latent)."""
         hot = one_hot(states, self.layout)
         correction, log_std = self.encoder(hot).chunk(2, dim=-1)
         return hot @ self.projection + correction, math.log(self._settings["posterior_std"]) + torch.tanh(
@@ -244,18 +244,18 @@ def _perceptron(widths: Sequence[int]) -> nn.Sequential:
 
 
 def one_hot(states: torch.Tensor, layout: Layout) -> torch.Tensor:
-    """States, shape (batch, columns), as one-hot blocks, float32, shape (batch, width)."""
+    """States, shape (..., columns), as one-hot blocks, float32, shape (..., width)."""
     offsets = torch.tensor(layout.offsets, device=states.device)
-    hot = torch.zeros(states.shape[0], layout.width, device=states.device)
-    return hot.scatter_(1, states + offsets, 1.0)
+    hot = torch.zeros(*states.shape[:-1], layout.width, device=states.device)
+    return hot.scatter_(-1, states + offsets, 1.0)
 
 
 def reconstruction_loss(logits: torch.Tensor, states: torch.Tensor, layout: Layout) -> torch.Tensor:
-    """Sum over columns of the cross entropy of each column's states, shape (batch,)."""
+    """Sum over columns of the cross entropy of each column's states, shape (...,)."""
     offsets = torch.tensor(layout.offsets, device=states.device)
-    chosen = logits.gather(1, states + offsets).sum(dim=1)
-    normalisers = [torch.logsumexp(block, dim=1) for block in torch.split(logits, list(layout.states), dim=1)]
-    return torch.stack(normalisers).sum(dim=0) - chosen
+    chosen = logits.gather(-1, states + offsets).sum(dim=-1)
+    blocks = torch.split(logits, list(layout.states), dim=-1)
+    return torch.stack([torch.logsumexp(block, dim=-1) for block in blocks]).sum(dim=0) - chosen
 
 
 def log_mass(logits: torch.Tensor, layout: Layout, where: StateWeights) -> torch.Tensor:

@@ -1,24 +1,33 @@
 """The one training loop. Reads top to bottom; no trainer, no callbacks.
 
-Knows a generator, an array of states and a plan. Refuses to know files, hospitals or the ledger: the
+Knows a generator, patients' states and a plan. Refuses to know files, hospitals or the ledger: the
 caller has reserved the budget before and commits it after. The loop takes exactly the steps it is
 told, never fewer (stopping early on private data is a release) and reports no loss.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
+from torch import nn
 
+from synthkit.domain.layout import PatientStates
 from synthkit.domain.study import TrainingPlan
 from synthkit.generators.base import Generator
-from synthkit.privacy.dpsgd import DpSgdStep, StepSettings
+from synthkit.privacy.dpsgd import DpSgdStep, Step, StepSettings
 from synthkit.privacy.mechanisms import gaussian_sum
 from synthkit.training.unsafe import UNSAFE_SEED, UnsafeNoPrivacy
 
 Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""
+
+StepKind = Callable[[nn.Module, StepSettings], Step]
+"""Makes what takes the steps: `DpSgdStep`, `UnsafeNoPrivacy`, or an audit's watcher around the former."""
+
+VIEWS_AT_ONCE = 4096
+"""Rows times draws in one forward pass: bounds memory."""
 
 WARM_UP_SHARE = 0.1
 """Share of the plan's steps over which the learning rate rises linearly; it then falls to a tenth."""
@@ -36,13 +45,13 @@ class LoopState:
 
 def train(
     generator: Generator,
-    states: np.ndarray,
+    states: PatientStates,
     plan: TrainingPlan,
     *,
     steps: int,
     declared_size: int,
     state: LoopState,
-    privacy: type[UnsafeNoPrivacy] | None = None,
+    privacy: StepKind | None = None,
     progress: Progress | None = None,
     device: torch.device | None = None,
 ) -> LoopState:
@@ -50,7 +59,7 @@ def train(
 
     Args:
         generator: Trained in place.
-        states: Encoded patients, int64, shape (patients, columns).
+        states: The patients, each with one or several rows.
         plan: Learning rate, clipping norm, noise and rate; `rounds * local_steps` steps in all.
         steps: Steps to take now.
         declared_size: The site's public size; with `sample_rate` it gives the public normaliser.
@@ -61,7 +70,6 @@ def train(
     """
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     generator.to(device).train()
-    rows = torch.from_numpy(states)
     trained = [p for p in generator.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(trained, lr=plan.learning_rate, betas=(0.9, 0.99))
     _restore(optimizer, generator, state.optimizer)
@@ -70,25 +78,14 @@ def train(
         noise_multiplier=plan.noise_multiplier,
         max_grad_norm=plan.max_grad_norm,
         expected_batch=plan.sample_rate * declared_size,
+        physical_batch=max(1, VIEWS_AT_ONCE // (states.most_rows * generator.draws)),
     )
     take_step = (privacy or DpSgdStep)(generator, settings)
-    total = plan.total_steps
     rng = _model_draws(privacy, device)
     for done in range(1, steps + 1):
-        share = (state.step + done - 1) / total
+        share = (state.step + done - 1) / plan.total_steps
         optimizer.param_groups[0]["lr"] = plan.learning_rate * _schedule(share)
-
-        # Drawn for every patient, once a step: a patient whose gradient overflowed can then be left out
-        # without anybody else's loss changing, which is what bounds the sensitivity.
-        noise = torch.randn(len(states), generator.noise_size, generator=rng, device=device)
-
-        def loss_per_patient(
-            sample: np.ndarray, share: float = share, noise: torch.Tensor = noise
-        ) -> torch.Tensor:
-            batch = rows[sample].to(device)
-            return generator.loss_per_patient(batch, progress=share, noise=noise[sample])
-
-        take_step(len(states), loss_per_patient, optimizer)
+        take_step(len(states), partial(_losses, generator, states, share, rng), optimizer)
         if progress is not None:
             progress(done, steps)
     take_step.close()
@@ -96,43 +93,58 @@ def train(
     return LoopState(step=state.step + steps, optimizer=_moments(optimizer, generator))
 
 
+def _losses(
+    generator: Generator, states: PatientStates, share: float, rng: torch.Generator, patients: np.ndarray
+) -> torch.Tensor:
+    """Losses of the given patients, shape (batch,)."""
+    views, weights = states.views(patients, draws=generator.draws)
+    noise = torch.randn(*weights.shape, generator.noise_size, generator=rng, device=rng.device)
+    return generator.loss_per_patient(
+        torch.from_numpy(views).to(rng.device),
+        torch.from_numpy(weights).to(rng.device),
+        progress=share,
+        noise=noise,
+    )
+
+
 def fit_prior(
-    generator: Generator,
-    states: np.ndarray,
-    plan: TrainingPlan,
-    *,
-    privacy: type[UnsafeNoPrivacy] | None = None,
+    generator: Generator, states: PatientStates, plan: TrainingPlan, *, privacy: StepKind | None = None
 ) -> None:
     """Fit the generator's prior to the patients, by one Gaussian mechanism.
 
     Args:
         generator: Trained; its prior is set in place.
-        states: Encoded patients, int64, shape (patients, columns).
+        states: The patients; one counts with the mean of its rows' statistics.
         plan: Gives `prior_noise_multiplier`.
         privacy: None for the private fit; `UnsafeNoPrivacy` to leave the noise out.
     """
     generator.to("cpu").eval()
-    chunks = torch.split(torch.from_numpy(states), 8192)
+    chunks = torch.split(torch.from_numpy(states.states), 8192)
     draws = _model_draws(privacy, torch.device("cpu"))
-    vectors = torch.cat(
+    rows = torch.cat(
         [
             generator.statistics(chunk, noise=torch.randn(len(chunk), generator.noise_size, generator=draws))
             for chunk in chunks
         ]
     )
-    if privacy is None:
-        generator.fit_prior(gaussian_sum(vectors, noise_multiplier=plan.prior_noise_multiplier))
-    else:
+    counts = torch.from_numpy(np.diff(states.starts))
+    several = len(rows) > len(states)
+    vectors = (
+        torch.segment_reduce(rows, "mean", lengths=counts) if several else rows
+    )  # (patients, statistics)
+    if privacy is UnsafeNoPrivacy:
         generator.fit_prior(vectors.sum(dim=0).numpy())
+    else:
+        generator.fit_prior(gaussian_sum(vectors, noise_multiplier=plan.prior_noise_multiplier))
 
 
-def _model_draws(privacy: type[UnsafeNoPrivacy] | None, device: torch.device) -> torch.Generator:
+def _model_draws(privacy: StepKind | None, device: torch.device) -> torch.Generator:
     """Source of the model's own draws (never of privacy noise): fresh, or repeatable without privacy."""
     generator = torch.Generator(device=device)
-    if privacy is None:
-        generator.seed()
-    else:
+    if privacy is UnsafeNoPrivacy:
         generator.manual_seed(UNSAFE_SEED)
+    else:
+        generator.seed()
     return generator
 
 

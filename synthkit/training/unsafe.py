@@ -17,11 +17,16 @@ UNSAFE_SEED = 0
 logger = logging.getLogger("synthkit.unsafe")
 
 
+def warn_of_no_privacy() -> None:
+    """Say in the log, at each use, what is being done."""
+    logger.warning("training WITHOUT differential privacy: nothing made from this may be called private")
+
+
 class UnsafeNoPrivacy:
     """Plain stochastic gradient steps: no clipping, no noise, no accounting."""
 
     def __init__(self, module: nn.Module, settings: StepSettings) -> None:
-        logger.warning("training WITHOUT differential privacy: nothing made from this may be called private")
+        warn_of_no_privacy()
         self.parameters = [p for p in module.parameters() if p.requires_grad]
         self.settings = settings
         self._rng = np.random.default_rng(UNSAFE_SEED)
@@ -31,7 +36,7 @@ class UnsafeNoPrivacy:
     ) -> None:
         """Take one step on a plain random batch."""
         size = max(1, min(patients, round(self.settings.sample_rate * patients)))
-        sample = self._rng.choice(patients, size=size, replace=False)
+        sample = np.sort(self._rng.choice(patients, size=size, replace=False))
         optimizer.zero_grad()
         torch.autograd.backward(loss_per_patient(sample).mean())
         optimizer.step()

@@ -71,7 +71,7 @@ def plan_of(budget: str) -> TrainingPlan:
 def trained(table: PatientTable, plan: TrainingPlan, budget: str, seed: int) -> Model:
     """A model of the pooled patients; no ledger, because nothing is released."""
     privacy = UnsafeNoPrivacy if budget == "none" else None
-    states = fit_encoding(table.schema).encode(table)
+    states = fit_encoding(table.schema).encode_patients(table)
     generator = new_generator(plan.generator, table.schema, plan.hyperparameters, seed=seed)
     train(
         generator,

@@ -1,11 +1,12 @@
 """A DP-SGD step over the small ward's Med-VAE, with the noise as it is or switched off."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from small_ward import ward_model, ward_states
 
+from synthkit.domain.layout import PatientStates
 from synthkit.generators.medvae import MedVae
 from synthkit.privacy import rng
 from synthkit.privacy.dpsgd import DpSgdStep, StepSettings
@@ -14,17 +15,28 @@ from synthkit.privacy.dpsgd import DpSgdStep, StepSettings
 class Bench:
     """A model, its patients with their fixed noise, and one private step."""
 
-    def __init__(self, patients: int = 40, *, model: MedVae | None = None, clip: float = 1.0, **settings):
+    def __init__(
+        self,
+        patients: int = 40,
+        *,
+        model: MedVae | None = None,
+        clip: float = 1.0,
+        rows: Sequence[int] | None = None,
+        **settings,
+    ):
         self.model = (model or ward_model()).train()
-        self.states = torch.from_numpy(ward_states(patients))
+        starts = np.concatenate([[0], np.cumsum(rows or [1] * patients)])
+        self.states = PatientStates(states=ward_states(int(starts[-1])), starts=starts)
         drawn = torch.Generator().manual_seed(5)
-        self.noise = torch.randn(patients, self.model.noise_size, generator=drawn)
+        self.noise = torch.randn(patients, self.states.most_rows, self.model.noise_size, generator=drawn)
         fields = {"sample_rate": 0.3, "noise_multiplier": 1.0, "expected_batch": 1.0, **settings}
         self.step = DpSgdStep(self.model, StepSettings(max_grad_norm=clip, **fields))
         self.everyone = np.arange(patients)
 
     def loss(self, sample: np.ndarray) -> torch.Tensor:
-        return self.model.loss_per_patient(self.states[sample], progress=0.5, noise=self.noise[sample])
+        views, weights = (torch.from_numpy(array) for array in self.states.views(sample, draws=1))
+        noise = self.noise[sample][:, : weights.shape[1]]
+        return self.model.loss_per_patient(views, weights, progress=0.5, noise=noise)
 
     def released(self, sample: np.ndarray, loss: Callable | None = None) -> np.ndarray:
         """The released gradient times the normaliser, all parameters in one float64 vector."""

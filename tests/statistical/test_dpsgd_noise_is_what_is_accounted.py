@@ -86,8 +86,7 @@ def test_noise_is_added_once_however_many_chunks_there_are():
 
     Six standard errors; false alarm below 2e-9.
     """
-    bench = Bench(40, noise_multiplier=SIGMA, clip=CLIP)
-    bench.step.max_physical_batch = 8
+    bench = Bench(40, noise_multiplier=SIGMA, clip=CLIP, physical_batch=8)
     released = draws(bench, 50, bench.everyone, lambda sample: bench.loss(sample) * 0.0)
     assert abs(released.std() / (SIGMA * CLIP) - 1) < 6 / np.sqrt(2 * released.size)
 

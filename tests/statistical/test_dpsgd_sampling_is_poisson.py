@@ -7,6 +7,7 @@ from dpsgd_bench import Bench, silence
 from scipy import stats
 from small_ward import make_plan, ward_model, ward_states
 
+from synthkit.domain.layout import PatientStates
 from synthkit.privacy import rng
 from synthkit.training.loop import LoopState, train
 
@@ -104,7 +105,7 @@ def gradient_of_training(monkeypatch, *, patients, declared_size):
     # With next to no latent noise the loss is a function of the rows.
     model = ward_model({"latent": 6, "hidden_1": 12, "hidden_2": 10, "hidden_3": 8, "posterior_std": 1e-7})
     plan = make_plan(local_steps=1, sample_rate=0.3)
-    states = ward_states(200)[:patients]
+    states = PatientStates.one_row_each(ward_states(200)[:patients])
     train(model, states, plan, steps=1, declared_size=declared_size, state=LoopState())
     return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]).numpy()
 

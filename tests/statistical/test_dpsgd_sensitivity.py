@@ -1,12 +1,15 @@
-"""One patient moves the sum behind the noise by at most C, for honest and for hostile weights."""
+"""One patient, with all their rows, moves the sum behind the noise by at most C, whatever the weights."""
 
 import numpy as np
 import pytest
 import torch
 from dpsgd_bench import Bench, silence
 from small_ward import make_plan, ward_model, ward_states
+from torch import nn
 
+from synthkit.domain.layout import PatientStates
 from synthkit.generators.medvae import MedVae
+from synthkit.privacy.clipping import PerPatientGradients
 from synthkit.training.loop import LoopState, train
 
 CLIP = 0.7
@@ -20,7 +23,7 @@ def _silent(monkeypatch):
 
 
 def brute_force_sum(bench, sample, clip):
-    """Each patient alone through autograd, clipped, added up: nothing of Opacus in it."""
+    """Each patient alone through autograd, clipped, added up: nothing of `privacy.clipping` in it."""
     total = np.zeros(sum(bench.blocks()))
     for patient in sample:
         loss = bench.loss(np.array([patient])).sum()
@@ -30,19 +33,107 @@ def brute_force_sum(bench, sample, clip):
     return total
 
 
+@pytest.fixture
+def _float64():
+    """float32 rounding would hide a difference of 1e-6."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+SEVERAL_ROWS = [1, 50, 2, 7, 1, 31, 3, 3, 12, 50]
+
+
+@pytest.mark.usefixtures("_float64")
+@pytest.mark.parametrize("rows", [[1] * 10, [4] * 10, SEVERAL_ROWS], ids=["one", "four", "1 to 50"])
 @pytest.mark.parametrize("clip", [0.05, 1.0, 30.0, 1e6])
-def test_ghost_clipping_is_the_loop_over_patients(clip):
-    """The default architecture, from all patients clipped (0.05) to none (1e6)."""
-    bench = Bench(30, model=ward_model({}), clip=clip)
+@pytest.mark.parametrize("hyperparameters", [{}, {"latent": 3, "hidden_1": 4, "hidden_2": 4, "hidden_3": 4}])
+def test_ghost_clipping_is_the_loop_over_patients(hyperparameters, clip, rows):
+    """To 1e-6, from all patients clipped (0.05) to none (1e6). Narrow layers take the other formula."""
+    bench = Bench(10, model=ward_model(hyperparameters).double(), clip=clip, rows=rows)
+    bench.noise = bench.noise.double()
     ours, brute = bench.released(bench.everyone), brute_force_sum(bench, bench.everyone, clip)
-    assert np.linalg.norm(ours - brute) <= 1e-5 * np.linalg.norm(brute)
+    assert np.linalg.norm(ours - brute) <= 1e-6 * np.linalg.norm(brute)
 
 
 def test_a_sample_larger_than_a_physical_batch_is_summed_over_chunks():
-    bench = Bench(40, clip=CLIP)
-    whole = bench.released(bench.everyone)
-    bench.step.max_physical_batch = 7
-    np.testing.assert_allclose(bench.released(bench.everyone), whole, rtol=1e-4, atol=1e-6)
+    whole, parts = Bench(40, clip=CLIP), Bench(40, clip=CLIP, physical_batch=7)
+    expected = whole.released(whole.everyone)
+    np.testing.assert_allclose(parts.released(parts.everyone), expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [0.01, 1.0, 1e3, 1e9])
+def test_a_patient_with_fifty_rows_moves_the_sum_by_at_most_c(scale):
+    rows = [50, 1, 2, 17, *[1] * 20]
+    bench = Bench(len(rows), model=with_scaled_weights(scale, 0), clip=CLIP, rows=rows)
+    assert worst_change(bench, removed=range(4)) <= CLIP * SLACK
+
+
+def test_rows_counted_as_patients_move_the_sum_by_more_than_c():
+    """The mistake of privacy.md, item 8: the same 50 rows as 50 units exceed C many times over."""
+    bench = Bench(60, clip=CLIP)
+    rest = bench.released(bench.everyone[50:])
+    assert np.linalg.norm(bench.released(bench.everyone) - rest) > 10 * CLIP
+
+
+def test_rows_that_cancel_cannot_be_measured_small_and_summed_large():
+    """Two opposite rows of gradient 1e9 each leave rounding alone, which clipping has to bound too."""
+    layer = nn.Linear(64, 64)
+    gradients = PerPatientGradients(layer)
+    drawn = torch.Generator().manual_seed(3)
+    inputs = torch.randn(1, 1, 64, generator=drawn)
+    rows = torch.cat([inputs, inputs * (1 + 1e-7)], dim=1)
+    outward = torch.randn(1, 1, 64, generator=drawn) * 1e9
+    losses = (layer(rows) * torch.cat([outward, -outward], dim=1)).sum(dim=(1, 2))
+    summed = gradients.clipped_sum(losses, CLIP)
+    assert torch.cat([g.flatten() for g in summed]).norm() <= CLIP
+
+
+def test_layers_that_mix_patients_or_cannot_be_measured_are_refused():
+    for layer in (nn.BatchNorm1d(3), nn.LSTM(3, 3), _Bare()):
+        with pytest.raises(RuntimeError, match="private step"):
+            PerPatientGradients(nn.Sequential(layer))
+
+
+class _Bare(nn.Module):
+    """A parameter outside any layer: nothing measures what a patient does to it."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(3))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Embedding(5, 4),
+        nn.LayerNorm(4),
+        nn.GroupNorm(2, 4),
+        nn.Conv1d(4, 3, 2),
+        nn.ConvTranspose1d(4, 3, 2),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_other_layers_are_clipped_like_the_loop_over_patients(layer):
+    """Called twice in one forward pass, so that both calls' gradients are one patient's."""
+    drawn = torch.Generator().manual_seed(1)
+    whole = torch.randn(6, 4, 4, generator=drawn)
+    if isinstance(layer, nn.Embedding):
+        whole = torch.randint(0, 5, (6, 4), generator=drawn)
+    gradients = PerPatientGradients(layer)
+
+    def losses(rows):
+        return (layer(rows).square() + layer(rows.flip(1))).flatten(1).sum(dim=1)
+
+    expected = [torch.zeros_like(p) for p in layer.parameters()]
+    for row in whole:
+        gradient = torch.autograd.grad(losses(row[None]).sum(), tuple(layer.parameters()))
+        norm = torch.cat([g.flatten() for g in gradient]).norm()
+        scale = float((CLIP / (norm + 1e-6)).clamp(max=1.0))
+        expected = [total + scale * g for total, g in zip(expected, gradient, strict=True)]
+    gradients.forget()
+    for ours, brute in zip(gradients.clipped_sum(losses(whole), CLIP), expected, strict=True):
+        torch.testing.assert_close(ours, brute, rtol=1e-4, atol=1e-5)
 
 
 def worst_change(bench, removed=range(6)):
@@ -72,8 +163,8 @@ def with_scaled_weights(scale: float, seed: int) -> MedVae:
 def only_patient_zero_overflows(value: float) -> Bench:
     """Weights crafted so that a mark that patient 0 alone bears drives the network to `value`."""
     bench = Bench(40, clip=CLIP)
-    bench.states[:, 5] = 1
-    bench.states[0, 5] = 0
+    bench.states.states[:, 5] = 1
+    bench.states.states[0, 5] = 0
     mark = bench.model.layout.offsets[5]
     with torch.no_grad():
         bench.model.encoder[0].weight[:, mark] = value
@@ -103,56 +194,32 @@ def test_every_patient_overflowing_releases_noise_and_no_error():
 
 
 class Watched(MedVae):
-    """Notes which noise each patient's loss was computed with; patient in state 0 of sex overflows."""
+    """Notes which noise each view's loss was computed with."""
 
     def __init__(self, *arguments):
         super().__init__(*arguments)
-        self.seen: list[tuple[tuple[int, ...], bytes]] = []
-        self.calls = 0
+        self.seen: list[bytes] = []
 
-    def loss_per_patient(self, states, *, progress, noise):
-        self.calls += 1
-        for row, own in zip(states.tolist(), noise, strict=True):
-            self.seen.append((tuple(row), own.numpy().tobytes()))
-        losses = super().loss_per_patient(states, progress=progress, noise=noise)
-        return losses * torch.where(states[:, 5] == 0, torch.inf, 1.0)
-
-
-def test_leaving_one_patient_out_changes_nobody_elses_loss():
-    """Otherwise who overflows would decide what the others contribute, which no clipping bounds."""
-    states = np.unique(ward_states(60), axis=0)
-    bad = int((states[:, 5] == 0).sum())
-    assert 0 < bad < len(states)
-    model = Watched(ward_model().layout, {"latent": 6})
-    plan = make_plan(local_steps=1, sample_rate=1.0)
-    train(model, states, plan, steps=1, declared_size=60, state=LoopState())
-    assert model.calls == 2
-    assert len(model.seen) == 2 * len(states) - bad
-    assert len(set(model.seen)) == len(states)
-    noises = {noise for _, noise in model.seen}
-    assert len(noises) == len(states)
+    def loss_per_view(self, states, *, progress, noise):
+        self.seen += [own.numpy().tobytes() for own in noise.flatten(0, 1)]
+        return super().loss_per_view(states, progress=progress, noise=noise)
 
 
 def test_each_step_draws_the_models_noise_anew():
-    states = np.unique(ward_states(20), axis=0)
+    states = ward_states(20)
     model = Watched(ward_model().layout, {"latent": 6})
-    states = states[states[:, 5] == 1]
-    train(
-        model, states, make_plan(local_steps=3, sample_rate=1.0), steps=3, declared_size=20, state=LoopState()
-    )
-    assert len({noise for _, noise in model.seen}) == 3 * len(states)
+    plan = make_plan(local_steps=3, sample_rate=1.0)
+    train(model, PatientStates.one_row_each(states), plan, steps=3, declared_size=20, state=LoopState())
+    assert len(set(model.seen)) == len(model.seen) == 3 * len(states)
 
 
 def test_the_check_fails_when_clipping_is_off(monkeypatch):
-    """Coefficients of 1: the same measurement then exceeds C many times over."""
+    """A bound of a million: the same measurement then exceeds C many times over."""
     bench = Bench(40, clip=CLIP)
-    measure = bench.step._measure
-
-    def without_norms(chunk, loss):
-        losses, norms = measure(chunk, loss)
-        return losses, torch.zeros_like(norms)
-
-    monkeypatch.setattr(bench.step, "_measure", without_norms)
+    clipped_sum = PerPatientGradients.clipped_sum
+    monkeypatch.setattr(
+        PerPatientGradients, "clipped_sum", lambda own, losses, _: clipped_sum(own, losses, 1e6)
+    )
     assert worst_change(bench) > 5 * CLIP
 
 

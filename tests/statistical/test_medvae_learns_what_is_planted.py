@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 from small_ward import make_plan
 
-from synthkit.domain.layout import Layout
+from synthkit.domain.layout import Layout, PatientStates
 from synthkit.generators.medvae import MedVae
 from synthkit.training.loop import LoopState, fit_prior, train
 from synthkit.training.planning import hyperparameters_without_privacy
@@ -30,8 +30,11 @@ def generated():
         Layout(names=("a", "b", "c", "d"), states=(4, 4, 3, 6)), hyperparameters_without_privacy("medvae")
     )
     plan = make_plan(local_steps=600, sample_rate=0.1, learning_rate=0.01)
-    train(model, states, plan, steps=600, declared_size=PATIENTS, state=LoopState(), privacy=UnsafeNoPrivacy)
-    fit_prior(model, states, plan, privacy=UnsafeNoPrivacy)
+    patients = PatientStates.one_row_each(states)
+    train(
+        model, patients, plan, steps=600, declared_size=PATIENTS, state=LoopState(), privacy=UnsafeNoPrivacy
+    )
+    fit_prior(model, patients, plan, privacy=UnsafeNoPrivacy)
     return states, model.sample(DRAWN, rng=torch.Generator().manual_seed(1))[0], model
 
 

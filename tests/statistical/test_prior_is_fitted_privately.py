@@ -6,6 +6,7 @@ import torch
 from dpsgd_bench import silence
 from small_ward import make_plan, ward_model, ward_states
 
+from synthkit.domain.layout import PatientStates
 from synthkit.privacy.mechanisms import gaussian_sum
 from synthkit.training.loop import fit_prior
 
@@ -107,7 +108,7 @@ def test_a_prior_drowned_in_noise_still_samples():
 
 
 def test_the_private_fit_is_noised_and_differs_each_time():
-    states = ward_states(100)
+    states = PatientStates.one_row_each(ward_states(100))
     fits = []
     for _ in range(2):
         model = ward_model()

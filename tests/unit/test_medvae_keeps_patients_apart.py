@@ -11,12 +11,13 @@ from synthkit.errors import InputError
 from synthkit.generators.medvae import DEFAULTS, MedVae, draw_states, log_mass
 from synthkit.generators.registry import build
 
-ROWS = torch.from_numpy(ward_states(64))
-NOISE = torch.randn(64, 6, generator=torch.Generator().manual_seed(1))
+ROWS = torch.from_numpy(ward_states(128)).reshape(64, 2, -1)
+NOISE = torch.randn(64, 2, 6, generator=torch.Generator().manual_seed(1))
 
 
 def loss(model, rows, noise):
-    return model.loss_per_patient(rows, progress=0.3, noise=noise)
+    weights = torch.tensor([0.25, 0.75]).expand(len(rows), 2)
+    return model.loss_per_patient(rows, weights, progress=0.3, noise=noise)
 
 
 def test_a_patients_loss_does_not_depend_on_the_others():
@@ -55,7 +56,7 @@ def test_gradients_are_those_of_the_loss():
     torch.manual_seed(2)
     hyperparameters = {"hidden_1": 4, "hidden_2": 3, "hidden_3": 3, "latent": 2}
     model = MedVae(layout, hyperparameters).double()
-    rows, noise = torch.tensor([[0, 1], [2, 0]]), torch.randn(2, 2, dtype=torch.float64)
+    rows, noise = torch.tensor([[[0, 1], [2, 0]]]), torch.randn(1, 2, 2, dtype=torch.float64)
     weights = {name: p for name, p in model.named_parameters() if p.requires_grad}
     others = {name: p for name, p in model.named_parameters() if not p.requires_grad}
 
@@ -64,7 +65,7 @@ def test_gradients_are_those_of_the_loss():
         arguments = {"progress": 0.0, "noise": noise}
 
         def call(states):
-            return model.loss_per_patient(states, **arguments)
+            return model.loss_per_view(states, **arguments)
 
         with torch.nn.utils.stateless._reparametrize_module(model, named):
             return call(rows).sum()

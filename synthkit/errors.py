@@ -67,6 +67,10 @@ class LedgerError(SynthkitError):
     exit_code = 6
 
 
+class RollbackError(LedgerError):
+    """A ledger does not contain an entry that a witness saw: an older copy, or another history."""
+
+
 class SignatureError(SynthkitError):
     """A signature is missing, by an unknown key, or does not verify."""
 

@@ -1,5 +1,6 @@
 """`synthkit budget show|history|verify|export`: reading a site's ledger."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -9,10 +10,13 @@ from synthkit.cli.console import Console, epsilon_text, figure
 from synthkit.cli.loading import check_file, check_target, name_of, read_json, save_text
 from synthkit.cli.options import ForceOption, JsonOption, LedgerOption
 from synthkit.domain.canonical import JsonObject, canonical_json
+from synthkit.domain.toml_reading import shown
+from synthkit.domain.witness import WitnessStatement
 from synthkit.errors import InputError, LedgerError
 from synthkit.privacy.ledger import Ledger, verify_ledger
 from synthkit.privacy.ledger_chain import Entry
 from synthkit.privacy.ledger_verify import read_entries
+from synthkit.release.signing import TrustStore, check_envelope, open_document
 
 
 def show(ledger: LedgerOption, as_json: JsonOption = False) -> None:
@@ -119,33 +123,39 @@ def _event_words(event: JsonObject) -> str:
     if event["kind"] == "dp_sgd":
         steps, noise, rate = event["steps"], event["noise_multiplier"], event["sample_rate"]
         return f"{steps} steps, noise_multiplier {noise:g}, sample_rate {rate:g}"
+    if event["kind"] == "gaussian_threshold":
+        noise, failure = event["noise_multiplier"], event["failure_delta"]
+        return f"1 Gaussian above a threshold, noise_multiplier {noise:g}, failure_delta {failure:g}"
     return f"{event['count']} Gaussian, noise_multiplier {event['noise_multiplier']:g}"
 
 
 def verify(
     ledger: LedgerOption,
     witness: Annotated[
-        Path | None, typer.Option("--witness", help="A head that `budget export` wrote and another keeps.")
+        Path | None,
+        typer.Option(
+            "--witness", help="The coordinator's signed witness.json, or a head that `budget export` wrote."
+        ),
+    ] = None,
+    trust: Annotated[
+        Path | None,
+        typer.Option("--trust", help="Trusted keys; the witness has to be signed by a coordinator of them."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Verify a ledger's chain, and that it contains the head a witness noted.
 
     Ends with 6 when it does not. Changes nothing. Without a witness, a ledger that was cut at its end or
-    replaced by an older copy cannot be told from a true one.
+    replaced by an older copy cannot be told from a true one; an older witness shows what is older still.
 
     Example:
       synthkit budget verify --ledger heart.ledger --witness head.json
     """
     check_file(ledger)
     console = Console(as_json=as_json)
-    noted = _read_witness(witness) if witness is not None else None
-    if noted is None:
-        summary = verify_ledger(ledger)
-    else:
-        seen = (noted["counter"], noted["head"])
-        summary = verify_ledger(ledger, asset=noted["asset"], witness=seen)
-    if noted and noted["site"] != summary.site:
+    noted = _read_witness(witness, trust) if witness is not None else None
+    summary = verify_ledger(ledger, asset=noted.asset, witness=noted.mark) if noted else verify_ledger(ledger)
+    if noted and noted.site != summary.site:
         raise LedgerError("the witness noted another site's", where=name_of(ledger), fix="give its own head")
     console.pairs(
         {
@@ -155,6 +165,7 @@ def verify(
             "reservations": f"{summary.reservations}, {summary.open_reservations} without an outcome",
             "audits": str(summary.audits),
             "repairs": str(summary.repairs),
+            **({"witness": noted.words} if noted else {}),
         }
     )
     if noted is None:
@@ -164,6 +175,8 @@ def verify(
         {
             "verified": True,
             "witnessed": noted is not None,
+            "witness_counter": noted.mark[0] if noted else None,
+            "witness_signer": noted.signer if noted else None,
             "asset": summary.asset,
             "site": summary.site,
             "counter": summary.head[0],
@@ -176,13 +189,47 @@ def verify(
     )
 
 
-def _read_witness(path: Path) -> JsonObject:
-    """A head as `budget export` wrote it."""
+@dataclass(frozen=True, kw_only=True)
+class _Noted:
+    """What a witness file says. A coordinator does not know the asset's name, and need not."""
+
+    mark: tuple[int, str]
+    site: str
+    words: str
+    asset: str | None = None
+    signer: str | None = None
+
+
+def _read_witness(path: Path, trust: Path | None) -> _Noted:
+    """A coordinator's signed statement, or a head as `budget export` wrote it."""
     document = read_json(path)
+    if "signature" in document:
+        return _read_statement(document, path, trust)
     expected = {"asset": str, "site": str, "counter": int, "head": str}
     if any(type(document.get(name)) is not kind for name, kind in expected.items()):
-        raise InputError("is not a ledger's head", where=name_of(path), fix="give what budget export wrote")
-    return document
+        raise InputError(
+            "is not a ledger's head", where=name_of(path), fix="give a witness.json, or what export wrote"
+        )
+    if trust is not None:
+        raise InputError("is not signed", where=name_of(path), fix="leave --trust out for an exported head")
+    mark = (document["counter"], document["head"])
+    words = f"entry {mark[0]}, exported, not signed"
+    return _Noted(mark=mark, site=document["site"], asset=document["asset"], words=words)
+
+
+def _read_statement(envelope: JsonObject, path: Path, trust: Path | None) -> _Noted:
+    """A signed statement; without trusted keys its signature shows only that nobody altered it."""
+    checked = check_envelope(envelope, "witness", where=name_of(path))
+    signer, remark = checked["signer"], ", its key not checked: add --trust"
+    if trust is not None:
+        _, signer = open_document(envelope, "witness", TrustStore.read(trust), where=name_of(path))
+        remark = ""
+    statement = WitnessStatement.from_json(checked["document"])
+    words = (
+        f"entry {statement.ledger_counter}, round {statement.server_round} of study "
+        f"{statement.study_digest[:16]}, signed by {shown(signer)}{remark}"
+    )
+    return _Noted(mark=statement.mark, site=statement.site, words=words, signer=signer)
 
 
 def export(

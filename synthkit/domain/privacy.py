@@ -70,7 +70,34 @@ class GaussianEvent:
         return {"kind": "gaussian", "noise_multiplier": self.noise_multiplier, "count": self.count}
 
 
-PrivacyEvent = DpSgdEvent | GaussianEvent
+@dataclass(frozen=True, kw_only=True)
+class GaussianThresholdEvent:
+    """One Gaussian mechanism on all patients, published only where it exceeds a threshold.
+
+    For lists of names that are not public, such as the categories of a column. `noise_multiplier` is
+    sigma / L2 sensitivity; with probability at most `failure_delta`, whatever else is published, some
+    name that one patient alone holds is published too. It costs a GaussianEvent and `failure_delta`.
+    """
+
+    noise_multiplier: float
+    failure_delta: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.noise_multiplier) and self.noise_multiplier > 0):
+            raise InputError("noise_multiplier must be positive", fix="noise 0 is no privacy")
+        if not 0 < self.failure_delta < 1:
+            raise InputError("failure_delta must be within (0, 1)", fix="a hundredth of delta, or less")
+
+    def to_json(self) -> JsonObject:
+        """Canonical form, with its kind."""
+        return {
+            "kind": "gaussian_threshold",
+            "noise_multiplier": self.noise_multiplier,
+            "failure_delta": self.failure_delta,
+        }
+
+
+PrivacyEvent = DpSgdEvent | GaussianEvent | GaussianThresholdEvent
 
 
 def event_from_json(document: JsonObject) -> PrivacyEvent:
@@ -85,6 +112,8 @@ def event_from_json(document: JsonObject) -> PrivacyEvent:
         return DpSgdEvent(**fields)
     if kind == "gaussian":
         return GaussianEvent(**fields)
+    if kind == "gaussian_threshold":
+        return GaussianThresholdEvent(**fields)
     raise InputError(f"unknown privacy event {kind!r}", fix="read it with the version that wrote it")
 
 
@@ -146,3 +175,8 @@ class EncoderProvenance(StrEnum):
     PUBLIC = "public"
     DP = "dp"
     NON_DP = "non_dp"
+
+    @property
+    def allows_claim(self) -> bool:
+        """Whether an epsilon can be claimed at all for a model with parameters of this provenance."""
+        return self is not EncoderProvenance.NON_DP

@@ -15,40 +15,29 @@ and only ours is believed; add-or-remove is the only relation under which Poisso
 import math
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import Any
 
-import numpy as np
-
-from synthkit.domain.privacy import Adjacency, Budget, DpSgdEvent, PrivacyEvent, PrivacySpend
+from synthkit.domain.privacy import (
+    Adjacency,
+    Budget,
+    DpSgdEvent,
+    GaussianThresholdEvent,
+    PrivacyEvent,
+    PrivacySpend,
+)
 from synthkit.errors import BudgetExceededError, InputError
+from synthkit.privacy.pld import pld_epsilon
 from synthkit.privacy.renyi import (
-    LARGEST_NOISE_MULTIPLIER,
-    SMALLEST_SAMPLE_RATE,
+    FAILURE_SHARE,
     Tally,
+    TallyKey,
     filter_epsilon,
+    has_room_for_failures,
     leading_order,
     renyi_epsilon,
 )
 
 ACCOUNTANT = "pld"
 """Name in every spend: the smaller of the pessimistic PLD figure and the Renyi figure."""
-
-SMALLEST_PLD_DELTA = 1e-9
-"""Below this the Fourier transform's rounding is no longer small against delta: Renyi reports alone."""
-
-FOURIER_SLACK = 1e-12
-"""Taken off delta before the PLD is read, so that rounding cannot lower epsilon."""
-
-GRID_POINTS = 20_000
-"""Grid steps per epsilon: the discretisation then costs about one ten-thousandth of epsilon."""
-
-MOST_GRID_POINTS = 150_000
-"""Most grid points of one step's distribution: keeps any history within seconds."""
-
-MOST_DISTRIBUTIONS = 100
-"""Most distinct events convolved; beyond, Renyi reports alone."""
-
-LARGEST_PLD_EPSILON = 10_000.0
 
 SIGMA_UNITS = 1_000
 """Calibrated noise multipliers are whole thousandths."""
@@ -125,6 +114,13 @@ def check_tally_admissible(tally: Tally, budget: Budget, *, reference: PrivacyEv
     Raises:
         BudgetExceededError: The history, request included, would exceed the cap.
     """
+    if not has_room_for_failures(tally, budget.delta):
+        raise BudgetExceededError(
+            f"failure_delta would reach {tally.failure_delta:.3g} in all, "
+            f"its share of delta {budget.delta:g} is {FAILURE_SHARE * budget.delta:g}",
+            where=where,
+            fix="ask for a smaller failure_delta, which raises the threshold",
+        )
     reached = filter_epsilon(tally, budget.delta, leading_order(reference, budget))
     if not reached <= budget.epsilon:
         raise BudgetExceededError(
@@ -146,65 +142,14 @@ def reported_epsilon(events: Iterable[PrivacyEvent], delta: float) -> float:
     Source: Doroshenko et al., arXiv 2207.04380 (connect the dots), pessimistic, as in dp_accounting.
     """
     _check_probability(delta)
-    sampled, full = Tally(events).key
-    return _reported(sampled, full, delta)
+    return _reported(Tally(events).key, delta)
 
 
 @lru_cache(maxsize=256)
-def _reported(
-    sampled: tuple[tuple[float, float, int], ...], full: tuple[tuple[float, int], ...], delta: float
-) -> float:
-    tally = Tally()
-    tally.sampled = {(sigma, rate): steps for sigma, rate, steps in sampled}
-    tally.full = dict(full)
+def _reported(key: TallyKey, delta: float) -> float:
+    tally = Tally.from_key(key)
     ceiling = renyi_epsilon(tally, delta)
-    # Too few or too many points for a grid: the Renyi figure is sound, and then also quick.
-    if delta < SMALLEST_PLD_DELTA or not 0 < ceiling < LARGEST_PLD_EPSILON:
-        return ceiling
-    if len(sampled) > MOST_DISTRIBUTIONS:
-        return ceiling
-    tight = _pld_epsilon(tally, delta, _grid_interval(tally, ceiling))
-    return min(ceiling, tight) if math.isfinite(tight) and tight >= 0 else ceiling
-
-
-def _grid_interval(tally: Tally, ceiling: float) -> float:
-    """Discretisation of the privacy loss: fine against epsilon, coarse enough to stay quick."""
-    widest = max(_largest_loss(sigma, rate) for sigma, rate, _ in _distributions(tally))
-    return max(ceiling / GRID_POINTS, widest / MOST_GRID_POINTS)
-
-
-def _largest_loss(sigma: float, rate: float) -> float:
-    """A step's privacy loss ten standard deviations out, in nats."""
-    log_ratio = 10 / sigma + 1 / (2 * sigma**2)
-    return float(math.log1p(rate * math.expm1(log_ratio))) if log_ratio < 500 else log_ratio
-
-
-def _distributions(tally: Tally) -> list[tuple[float, float, int]]:
-    """(sigma, rate, steps) of each distribution to convolve; all full-batch events are one Gaussian."""
-    found = [
-        (min(sigma, LARGEST_NOISE_MULTIPLIER), max(rate, SMALLEST_SAMPLE_RATE), steps)
-        for (sigma, rate), steps in sorted(tally.sampled.items())
-    ]
-    precision = math.fsum(
-        count / min(sigma, LARGEST_NOISE_MULTIPLIER) ** 2 for sigma, count in sorted(tally.full.items())
-    )
-    return [*found, (1 / math.sqrt(precision), 1.0, 1)] if precision > 0 else found
-
-
-def _pld_epsilon(tally: Tally, delta: float, interval: float) -> float:
-    """Epsilon by composing pessimistic privacy loss distributions on a grid of width `interval`."""
-    # Imported here: it takes most of a second, and admission never needs it.
-    from dp_accounting.pld import privacy_loss_distribution  # noqa: PLC0415
-
-    total: Any = None
-    for sigma, rate, steps in _distributions(tally):
-        part = privacy_loss_distribution.from_gaussian_mechanism(
-            sigma, value_discretization_interval=interval, sampling_prob=rate
-        )
-        part = part.self_compose(steps) if steps > 1 else part
-        total = part if total is None else total.compose(part)
-    with np.errstate(over="ignore"):  # what underflows reads as infinity, which the caller refuses
-        return float(total.get_epsilon_for_delta(delta - FOURIER_SLACK))
+    return min(ceiling, pld_epsilon(tally, delta - tally.failure_delta, ceiling))
 
 
 def spend_of(
@@ -221,7 +166,10 @@ def spend_of(
     check_adjacency(kept, adjacency)
     epsilon = reported_epsilon(kept, delta)
     if not math.isfinite(epsilon):
-        raise InputError("the events give no finite epsilon", fix="use a larger noise_multiplier")
+        raise InputError(
+            "the events give no finite epsilon",
+            fix="use a larger noise_multiplier, or a smaller failure_delta",
+        )
     return PrivacySpend(events=kept, epsilon=epsilon, delta=delta, accountant=ACCOUNTANT, adjacency=adjacency)
 
 
@@ -324,14 +272,15 @@ def calibrate_noise_multiplier(
 
 
 def check_adjacency(events: Iterable[PrivacyEvent], adjacency: Adjacency) -> None:
-    """Refuse clipped or sampled training under replace-one: its sensitivity and sampling differ there.
+    """Refuse under replace-one what clips, samples or thresholds: it costs something else there.
 
     Raises:
-        InputError: A DpSgdEvent stands under REPLACE_ONE_PATIENT.
+        InputError: An event other than a GaussianEvent stands under REPLACE_ONE_PATIENT.
     """
-    if adjacency is Adjacency.REPLACE_ONE_PATIENT and any(isinstance(e, DpSgdEvent) for e in events):
+    refused = DpSgdEvent | GaussianThresholdEvent
+    if adjacency is Adjacency.REPLACE_ONE_PATIENT and any(isinstance(e, refused) for e in events):
         raise InputError(
-            "DP-SGD with Poisson sampling is not accounted under replace_one_patient",
+            "Poisson sampling and thresholds are not accounted under replace_one_patient",
             fix="use add_or_remove_one_patient",
         )
 

@@ -19,12 +19,13 @@ sent on it (commit), nothing was refunded by it (abandon). Cutting it off loses 
 does so and records it as a `repair` entry with the length and hash of what was cut.
 
 What the chain shows by itself: an edited, deleted, reordered or inserted line. What needs the head
-(number and hash) noted by a witness outside, such as the coordinator, who sees it with each round: a
+(number and hash) noted by a witness outside, such as the coordinator, who signs it with each round: a
 ledger cut at its end, replaced by an older copy, or rewritten whole.
 
 Compatibility promise, format 1 (`ledger_chain` lists the fields): every later version reads a format 1
-ledger and counts at least what this one counts; no kind of entry changes its meaning; a new kind or field
-comes with a new `v`; a reader that meets an unknown `v`, kind or field refuses the whole ledger.
+ledger, composes exactly its events and counts at least what this one counts; no kind of entry or event
+changes its meaning; a new kind or field comes with a new `v`; a reader that meets an unknown `v`, kind or
+field refuses the whole ledger. A ledger written by this version is kept with the tests, with its spend.
 """
 
 import datetime as dt
@@ -37,12 +38,8 @@ from synthkit.domain.audit import Verdict
 from synthkit.domain.canonical import JsonObject, sha256_hex
 from synthkit.domain.privacy import Budget, PrivacyEvent, PrivacySpend
 from synthkit.errors import InputError, LedgerError
-from synthkit.privacy.accounting import (
-    admission_epsilon,
-    check_adjacency,
-    check_tally_admissible,
-    spend_of,
-)
+from synthkit.privacy.accounting import admission_epsilon, spend_of
+from synthkit.privacy.ledger_admission import check_room
 from synthkit.privacy.ledger_book import Book, Commit, Reservation, check_whole_counts
 from synthkit.privacy.ledger_chain import GENESIS_PREV, seal_entry
 from synthkit.privacy.ledger_file import (
@@ -53,7 +50,6 @@ from synthkit.privacy.ledger_file import (
     read_snapshot,
 )
 from synthkit.privacy.ledger_verify import LedgerSummary, check_identity, verify_ledger
-from synthkit.privacy.renyi import Tally
 
 __all__ = ["Commit", "Ledger", "LedgerSummary", "Reservation", "verify_ledger"]
 
@@ -68,9 +64,9 @@ class Ledger:
     for an older copy while this object lives is refused.
     """
 
-    def __init__(self, path: Path, book: Book, *, identity: tuple[int, int], size: int, last: bytes) -> None:
-        self._path, self._book = path, book
-        self._identity, self._size, self._last = identity, size, last
+    def __init__(self, path: Path) -> None:
+        self._path, self._book = path, Book(path.name)
+        self._identity, self._size, self._last = (0, 0), 0, b""
 
     @classmethod
     def create(
@@ -123,13 +119,14 @@ class Ledger:
             witness: (number, hash) of a head noted outside; refuse a ledger that does not contain it.
 
         Raises:
-            LedgerError: The ledger is missing, broken, of another asset, or older than the witness.
+            LedgerError: The ledger is missing, broken, or of another asset.
+            RollbackError: It does not contain what the witness noted.
         """
         path = Path(path)
         read_snapshot(path)  # so that a missing ledger leaves no lock file behind
         with exclusive_lock(path):
-            ledger = cls(path, Book(path.name), identity=(0, 0), size=0, last=b"")
-            ledger._reload()
+            ledger = cls(path)
+            ledger._load()
             check_identity(ledger._book, asset=asset, witness=witness)
             ledger._repair()
         return ledger
@@ -154,6 +151,16 @@ class Ledger:
         """(number, hash) of the last entry: what a witness notes."""
         with self._current() as book:
             return book.head
+
+    def check_witness(self, witness: tuple[int, str]) -> None:
+        """Check that the ledger contains a head (number, hash) that was noted outside.
+
+        Raises:
+            RollbackError: It does not: an older copy, or another history, took its place.
+            LedgerError: The ledger cannot be read, or was tampered with.
+        """
+        with self._current() as book:
+            book.check_witness(witness)
 
     def export_head(self) -> JsonObject:
         """The head as a document for a witness outside. Canonical, without any spend."""
@@ -196,7 +203,7 @@ class Ledger:
         for event in events:
             check_whole_counts(event)
         with self._current() as book:
-            self._check_room(book, study, events, study_budget)
+            check_room(book, study, events, study_budget)
             fields: JsonObject = {
                 "study": study,
                 "server_round": server_round,
@@ -204,29 +211,6 @@ class Ledger:
                 "events": [event.to_json() for event in events],
             }
             return book.reservations[self._append("reserve", fields)]
-
-    @staticmethod
-    def _check_room(
-        book: Book, study: str, events: Sequence[PrivacyEvent], study_budget: Budget | None
-    ) -> None:
-        """Refuse if the asset's cap, or the study's quota, is exceeded by history and `events`."""
-        budget = book.header.budget
-        check_adjacency(events, budget.adjacency)
-        check_tally_admissible(
-            _with(book.tally, events),
-            budget,
-            reference=book.reference or events[0],
-            where=f"asset {book.header.asset}",
-        )
-        if study_budget is None:
-            return
-        check_adjacency(events, study_budget.adjacency)
-        check_tally_admissible(
-            _with(book.study_tallies.get(study, Tally()), events),
-            study_budget,
-            reference=book.study_references.get(study, events[0]),
-            where="this study's quota",
-        )
 
     def commit(self, reservation: Reservation, *, reply_digest: str) -> Commit:
         """Record that the reply with this digest is stored. On disk before this returns; then send.
@@ -284,19 +268,40 @@ class Ledger:
         with self._current() as book:
             return book.audits.get(study, 0)
 
-    def history(self, study: str | None = None) -> tuple[PrivacyEvent, ...]:
-        """Every event that counts as spent, oldest first; of one study if its digest is given."""
+    def history(self, study: str | None = None, *, schema: str | None = None) -> tuple[PrivacyEvent, ...]:
+        """Every event that counts as spent, oldest first; of one study if its digest is given.
+
+        With the digest of the study's schema, what the schema was bought with stands before them.
+        """
+        bought = self.purchases(schema) if schema is not None else ()
         with self._current() as book:
-            return book.history(study)
+            paid = tuple(event for commit in bought for event in commit.reservation.events)
+            return (*paid, *book.history(study))
+
+    def purchases(self, schema: str) -> tuple[Commit, ...]:
+        """Commits of the purchases that completed the schema of this digest, oldest first."""
+        with self._current() as book:
+            found = (commit for commit in book.commits.values() if commit.reply_digest == schema)
+            return tuple(commit for commit in found if commit.reservation.server_round == 0)
+
+    def check_room(self, events: Sequence[PrivacyEvent], *, quota: Budget | None = None) -> None:
+        """Refuse what `reserve` would refuse of these events, all together and as a study of their own.
+
+        Raises:
+            BudgetExceededError: The asset's cap or the quota has no room. Nothing was written.
+            LedgerError: The ledger cannot be read, or was tampered with.
+        """
+        with self._current() as book:
+            check_room(book, "", events, quota)
 
     def open_reservations(self) -> tuple[Reservation, ...]:
         """Reservations without an outcome, oldest first: after a restart, what a crash left."""
         with self._current() as book:
             return tuple(book.open.values())
 
-    def spend(self, study: str | None = None) -> PrivacySpend:
-        """Receipt at the ledger's delta, for everything or for one study."""
-        return spend_of(self.history(study), self.budget.delta, self.budget.adjacency)
+    def spend(self, study: str | None = None, *, schema: str | None = None) -> PrivacySpend:
+        """Receipt at the ledger's delta, for everything or for one study; see `history` for the schema."""
+        return spend_of(self.history(study, schema=schema), self.budget.delta, self.budget.adjacency)
 
     def planned_epsilon(self) -> float:
         """The cap that the admission filter would already need: the sound figure for "spent so far"."""
@@ -321,17 +326,24 @@ class Ledger:
         start = self._size - len(self._last)
         snapshot = read_snapshot(self._path, start)
         if snapshot.identity != self._identity or not snapshot.data.startswith(self._last):
-            known = self._book.head
-            self._reload()
-            self._book.check_witness(known)
+            self._replace()
         else:
             self._read(snapshot.data[len(self._last) :])
         self._repair()
 
-    def _reload(self) -> None:
-        """Verify the file from its first byte."""
+    def _replace(self) -> None:
+        """Take over a file that is not the one read before, if it goes on from there.
+
+        What is known stays known when it does not: an older copy is refused at every later call too.
+        """
+        found = Ledger(self._path)
+        found._load()
+        found._book.check_witness(self._book.head)
+        vars(self).update(vars(found))
+
+    def _load(self) -> None:
+        """Verify the file from its first byte; called once."""
         snapshot = read_snapshot(self._path)
-        self._book, self._size, self._last = Book(self._path.name), 0, b""
         self._identity = snapshot.identity
         self._read(snapshot.data)
         if not self._book.hashes:
@@ -363,14 +375,6 @@ class Ledger:
     def _check_open(book: Book, reservation: Reservation) -> None:
         if book.open.get(reservation.number) != reservation:
             raise RuntimeError("the reservation is not an open one of this ledger")
-
-
-def _with(tally: Tally, events: Sequence[PrivacyEvent]) -> Tally:
-    """The tally with these events added, the original untouched."""
-    total = tally.copy()
-    for event in events:
-        total.add(event)
-    return total
 
 
 def _check_names(**names: str) -> None:

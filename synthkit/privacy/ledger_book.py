@@ -15,10 +15,11 @@ from synthkit.domain.privacy import (
     Budget,
     DpSgdEvent,
     GaussianEvent,
+    GaussianThresholdEvent,
     PrivacyEvent,
     event_from_json,
 )
-from synthkit.errors import InputError, LedgerError
+from synthkit.errors import InputError, LedgerError, RollbackError
 from synthkit.privacy.ledger_chain import GENESIS_PREV, Entry, parse_entry, refuse
 from synthkit.privacy.renyi import MOST_STEPS, Tally
 
@@ -188,13 +189,18 @@ class Book:
         """Refuse a chain that does not contain the head somebody outside wrote down.
 
         Raises:
-            LedgerError: The ledger is an older copy, or another history took this one's place.
+            RollbackError: The ledger is an older copy, or another history took this one's place.
         """
         counter, digest = witness
+        what = ""
         if not 0 <= counter < len(self.hashes):
-            refuse("the ledger is older than its witness: entries are gone", self.where)
-        if self.hashes[counter] != digest:
-            refuse(f"the ledger is not the one the witness saw at entry {counter}", self.where)
+            what = f"the ledger is older than its witness: it has no entry {counter}"
+        elif self.hashes[counter] != digest:
+            what = f"the ledger is not the one the witness saw at entry {counter}"
+        if what:
+            raise RollbackError(
+                what, where=self.where, fix="stop training; an older ledger forgets what was spent"
+            )
 
 
 def _header(fields: JsonObject) -> Header:
@@ -220,6 +226,8 @@ def check_whole_counts(event: PrivacyEvent) -> None:
         TypeError: Not a known event, or `steps` or `count` is not an int.
         InputError: The number is beyond any training.
     """
+    if isinstance(event, GaussianThresholdEvent):
+        return
     if not isinstance(event, DpSgdEvent | GaussianEvent):
         raise TypeError("not a privacy event")
     count = event.steps if isinstance(event, DpSgdEvent) else event.count

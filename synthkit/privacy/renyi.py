@@ -12,27 +12,50 @@ So the orders are chosen before the first output, and each owns a share of delta
 1. One leading order with `LEADING_SHARE` of delta. It is the best order for the reference event: the one
    written at the ledger's creation, else the very first event ever reserved. Both are fixed before
    anything about these patients was released. A history of equal events therefore loses nothing.
-2. The orders of `LADDER` share the rest equally, so that a history of another kind is not locked out.
+2. The orders of `LADDER` own `LADDER_SHARE` in equal parts, so that a history of another kind is not
+   locked out.
+3. Failures of threshold events own `FAILURE_SHARE`, whatever orders are in use.
 
-A request is admitted if one of these orders has room. Soundness: split all transcripts by the order that
-certified the last event. On each part the interaction equals the one that a filter for that order alone
-would have let through, whose hockey-stick divergence is at most that order's share; the shares sum to
-delta. Concurrent studies are covered, since fixed-order RDP filters stay valid under concurrency.
+A request is admitted if the failure probabilities of the whole history, request included, add up to at
+most their share, and one of the orders has room. The three shares add up to one.
 
-Source: Rogers et al., NeurIPS 2016 (filters). Feldman and Zrnic, NeurIPS 2021, arXiv 2008.11193,
-Theorem 3.1 (Renyi filter of fixed order). Lecuyer, arXiv 2103.01379. Haney et al., CCS 2023, arXiv
-2309.05901 (concurrency). arXiv 2602.15815 (natural filters are not free in general). Conversion: Canonne
-et al., arXiv 2004.00010v4, Proposition 12.
+Soundness, first without threshold events. Split all transcripts by the order that certified the last
+event. An order that has room at the end had room all along, since divergences only add up. So on each
+part the interaction equals the one that a filter for that order alone would have let through, whose
+hockey-stick divergence is at most that order's share; over all parts the shares sum. What was refunded
+had no output and is in no transcript. Concurrent studies are covered, since fixed-order Renyi filters
+stay valid under concurrency.
+
+With threshold events (approximate Renyi privacy). Such an event's output on two neighbouring data sets is
+(1 - f) P + f Q and (1 - f) P' + f Q', where P and P' are at most the Gaussian's divergence apart and f is
+its failure probability. Follow only the transcripts without any failure. Each weighs, on both sides alike,
+the product of its own (1 - f) times what an interaction that cannot fail would give it; so it is that
+interaction, weighted by a function within [0, 1], and the bound above holds for such functions as it does
+for sets. All other transcripts together weigh at most the largest sum of f along any one of them, which is
+what admission bounds. They are counted once, before the split by orders, so the total is delta.
+
+The shares, the ladder and the orders are part of what a ledger promises: a ledger in use must not meet
+other ones. A study's quota is judged the same way, from the study's own first event; it limits the study
+and promises nothing by itself.
+
+Source: Rogers et al., NeurIPS 2016, arXiv 1605.08294 (filters). Feldman and Zrnic, NeurIPS 2021, arXiv
+2008.11193 (Renyi filter of fixed order). Whitehouse et al., ICML 2023, arXiv 2203.05481 (a filter for
+approximate zCDP, the same idea for failures). Haney et al., CCS 2023, arXiv 2309.05901 (concurrency, Renyi
+of fixed order). Regehr et al., arXiv 2602.15815 (natural filters are not free in general; why no order
+may be picked at the end). Conversion: Canonne et al., arXiv 2004.00010v4, Proposition 12.
 """
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from synthkit.domain.privacy import Budget, DpSgdEvent, PrivacyEvent
+from synthkit.domain.privacy import Budget, DpSgdEvent, GaussianThresholdEvent, PrivacyEvent
+
+Key = TypeVar("Key")
 
 Curve = NDArray[np.float64]
 """Renyi divergence bound at each of `ORDERS`, shape (len(ORDERS),), nats."""
@@ -51,8 +74,14 @@ converges too slowly at large noise."""
 LADDER: tuple[float, ...] = (2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 12.0, 16.0, 32.0, 64.0)
 """Orders of the filter besides the leading one."""
 
-LEADING_SHARE = 0.99
+LEADING_SHARE = 0.97
 """Share of delta that the leading order owns."""
+
+LADDER_SHARE = 0.01
+"""Share of delta that the orders of `LADDER` own together."""
+
+FAILURE_SHARE = 0.02
+"""Share of delta for the failures of all threshold events of an asset's whole life together."""
 
 SMALLEST_NOISE_MULTIPLIER = 1e-3
 LARGEST_NOISE_MULTIPLIER = 1e6
@@ -64,6 +93,12 @@ ROUNDING_SLACK = 1e-14
 _ORDERS = np.array(ORDERS)
 
 
+TallyKey = tuple[
+    tuple[tuple[float, float, int], ...], tuple[tuple[float, int], ...], tuple[tuple[float, int], ...]
+]
+"""(noise_multiplier, sample_rate, steps), (noise_multiplier, count) and (failure_delta, count), sorted."""
+
+
 class Tally:
     """A history with equal events merged, in a form that does not depend on their order.
 
@@ -73,8 +108,18 @@ class Tally:
     def __init__(self, events: Iterable[PrivacyEvent] = ()) -> None:
         self.sampled: dict[tuple[float, float], int] = {}
         self.full: dict[float, int] = {}
+        self.failures: dict[float, int] = {}
         for event in events:
             self.add(event)
+
+    @classmethod
+    def from_key(cls, key: TallyKey) -> "Tally":
+        """Inverse of `key`."""
+        sampled, full, failures = key
+        tally = cls()
+        tally.sampled = {(sigma, rate): steps for sigma, rate, steps in sampled}
+        tally.full, tally.failures = dict(full), dict(failures)
+        return tally
 
     def add(self, event: PrivacyEvent) -> None:
         """Merge one more event."""
@@ -85,38 +130,43 @@ class Tally:
         self._shift(event, -1)
 
     def _shift(self, event: PrivacyEvent, sign: int) -> None:
-        if isinstance(event, DpSgdEvent) and event.sample_rate < 1:
-            key = (event.noise_multiplier, event.sample_rate)
-            self.sampled[key] = self.sampled.get(key, 0) + sign * event.steps
-            if not self.sampled[key]:
-                del self.sampled[key]
-            return
         sigma = event.noise_multiplier
-        count = event.steps if isinstance(event, DpSgdEvent) else event.count
-        self.full[sigma] = self.full.get(sigma, 0) + sign * count
-        if not self.full[sigma]:
-            del self.full[sigma]
+        if isinstance(event, DpSgdEvent):
+            if event.sample_rate < 1:
+                _count(self.sampled, (sigma, event.sample_rate), sign * event.steps)
+            else:
+                _count(self.full, sigma, sign * event.steps)
+        elif isinstance(event, GaussianThresholdEvent):
+            _count(self.full, sigma, sign)
+            _count(self.failures, event.failure_delta, sign)
+        else:
+            _count(self.full, sigma, sign * event.count)
 
     def copy(self) -> "Tally":
         """An independent tally of the same history."""
         twin = Tally()
-        twin.sampled, twin.full = dict(self.sampled), dict(self.full)
+        twin.sampled, twin.full, twin.failures = dict(self.sampled), dict(self.full), dict(self.failures)
         return twin
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing was released."""
-        return not self.sampled and not self.full
+        return not self.sampled and not self.full and not self.failures
 
     @property
-    def key(self) -> tuple[tuple[tuple[float, float, int], ...], tuple[tuple[float, int], ...]]:
+    def key(self) -> TallyKey:
         """A hashable form: equal for equal histories in any order."""
         sampled = sorted((sigma, rate, steps) for (sigma, rate), steps in self.sampled.items())
-        return tuple(sampled), tuple(sorted(self.full.items()))
+        return tuple(sampled), tuple(sorted(self.full.items())), tuple(sorted(self.failures.items()))
+
+    @property
+    def failure_delta(self) -> float:
+        """Sum of all threshold events' failure probabilities: the union bound."""
+        return math.fsum(failure * count for failure, count in sorted(self.failures.items()))
 
     def parts(self) -> Iterator[tuple[float, float, int]]:
         """(noise_multiplier, sample_rate, steps) of each distinct event, in a fixed order."""
-        sampled, full = self.key
+        sampled, full, _ = self.key
         yield from sampled
         yield from ((sigma, 1.0, count) for sigma, count in full)
 
@@ -126,6 +176,13 @@ class Tally:
         for sigma, rate, steps in self.parts():
             total += _repeated(step_curve(sigma, rate), steps)
         return total
+
+
+def _count(counts: dict[Key, int], key: Key, change: int) -> None:
+    """Shift a whole count; a key with none is no key, so that equal histories have equal tallies."""
+    counts[key] = counts.get(key, 0) + change
+    if not counts[key]:
+        del counts[key]
 
 
 def _repeated(curve: Curve, steps: int) -> Curve:
@@ -139,7 +196,7 @@ def step_curve(noise_multiplier: float, sample_rate: float) -> Curve:
 
     Values beyond the range where the formula is computable are moved to the costly side.
 
-    Source: Mironov et al., arXiv 1908.10530, Section 3, as computed by dp_accounting.
+    Source: Mironov et al., arXiv 1908.10530, Section 3.3, as computed by dp_accounting.
     """
     if noise_multiplier < SMALLEST_NOISE_MULTIPLIER:
         return _read_only(np.full(len(ORDERS), math.inf))
@@ -162,10 +219,11 @@ def _read_only(curve: Curve) -> Curve:
     return curve
 
 
+@lru_cache(maxsize=256)
 def conversion_cost(delta: float) -> Curve:
     """What turning RDP into epsilon at `delta` costs at each order: epsilon = divergence + cost."""
     cost: Curve = np.log1p(-1 / _ORDERS) - np.log(delta * _ORDERS) / (_ORDERS - 1)
-    return cost
+    return _read_only(cost)
 
 
 def epsilon_by_order(curve: Curve, delta: float) -> Curve:
@@ -177,10 +235,14 @@ def epsilon_by_order(curve: Curve, delta: float) -> Curve:
 
 
 def renyi_epsilon(tally: Tally, delta: float) -> float:
-    """Epsilon of a history that was fixed before its first release: the best order, all of delta."""
+    """Epsilon of a history that was fixed before its first release: the best order decides.
+
+    It has all of delta but the failures; infinity if they leave none.
+    """
     if tally.is_empty:
         return 0.0
-    return float(np.min(epsilon_by_order(tally.curve(), delta)))
+    left = delta - tally.failure_delta
+    return float(np.min(epsilon_by_order(tally.curve(), left))) if left > 0 else math.inf
 
 
 @lru_cache(maxsize=256)
@@ -190,6 +252,11 @@ def leading_order(reference: PrivacyEvent, budget: Budget) -> int:
     curve = np.asarray(Tally([reference]).curve())
     copies = np.where(np.isfinite(curve), room / np.maximum(curve, ROUNDING_SLACK), -math.inf)
     return int(np.argmax(copies)) if np.max(room) > 0 else len(ORDERS) - 1
+
+
+def has_room_for_failures(tally: Tally, delta: float) -> bool:
+    """Whether all failures together stay within their share of `delta`."""
+    return tally.failure_delta <= FAILURE_SHARE * delta
 
 
 def filter_epsilon(tally: Tally, delta: float, order: int | None = None) -> float:
@@ -203,9 +270,11 @@ def filter_epsilon(tally: Tally, delta: float, order: int | None = None) -> floa
     """
     if tally.is_empty:
         return 0.0
+    if not has_room_for_failures(tally, delta):
+        return math.inf
     curve = tally.curve()
     leading = epsilon_by_order(curve, LEADING_SHARE * delta)
-    ladder = epsilon_by_order(curve, (1 - LEADING_SHARE) * delta / len(LADDER))
+    ladder = epsilon_by_order(curve, LADDER_SHARE * delta / len(LADDER))
     best = float(np.min(leading)) if order is None else float(leading[order])
     return min(best, *(float(ladder[index]) for index in _ladder_indices()))
 

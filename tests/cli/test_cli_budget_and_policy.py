@@ -22,6 +22,8 @@ def test_show_counts_open_reservations_as_spent(clinic, synthkit):
     human = synthkit("budget", "show", "--ledger", "heart.ledger")
     assert "epsilon 6 at delta 1e-05" in human.out
     assert "1, counted as spent" in human.out
+    bound = f"{after['planned_epsilon']:.2f}"[:3]
+    assert any("planned bound" in line and bound in line for line in human.out.splitlines())
 
 
 def test_history_lists_every_entry(clinic, synthkit):

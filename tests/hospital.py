@@ -9,6 +9,7 @@ import numpy as np
 from small_ward import WARD, make_plan, ward_table
 
 from synthkit.data.table import SyntheticTable
+from synthkit.domain.canonical import canonical_json
 from synthkit.domain.study import Site, Study
 from synthkit.federation.messages import TrainRequest, Weights
 from synthkit.privacy.ledger import Ledger
@@ -95,6 +96,21 @@ class Hospital:
         return TrainRequest(
             study_digest=study.digest, server_round=server_round, weights=initial(study, seed=seed)
         )
+
+    def witness(
+        self, mark: tuple[int, str], *, key: SigningKey | None = None, kind: str = "witness", **changes
+    ) -> str:
+        """The coordinator's signed statement that this ledger had the entry (number, hash)."""
+        document = {
+            "format": 1,
+            "study_digest": self.study.digest,
+            "server_round": 1,
+            "site": "north",
+            "ledger_counter": mark[0],
+            "ledger_head": mark[1],
+        } | changes
+        envelope = seal_document(document, kind, key or self.coordinator, "coordinator")
+        return canonical_json(envelope).decode()
 
     def with_plan(self, **changes) -> Study:
         return replace(self.study, plan=replace(self.study.plan, **changes))

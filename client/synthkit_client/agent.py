@@ -3,7 +3,8 @@
 Knows the site's folder. Refuses whatever the guard refuses, and takes nothing from the coordinator but
 a study's digest, a round number and weights. The order is the promise:
 
-  1. guard: approved study, signed policy                       (nothing read, nothing drawn)
+  1. guard: approved study, signed policy; the ledger contains what the coordinator's witness statement
+     says it saw, and the newest statement is kept               (nothing read, nothing drawn)
   2. replay: the same study, round and base weights get the stored bytes again, at no charge
   3. rows: read, checked, enough patients; base weights fit the architecture
   4. reserve the round's budget                                  (on disk before anything is drawn)
@@ -15,7 +16,6 @@ A crash after 4 leaves an open reservation, which counts as spent.
 """
 
 import datetime as dt
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,10 +23,11 @@ import numpy as np
 import safetensors.numpy
 
 from synthkit.data.encoding import fit_encoding
+from synthkit.domain.layout import PatientStates
 from synthkit.domain.privacy import Budget
 from synthkit.domain.study import Study
 from synthkit.errors import InputError, LedgerError, PolicyError
-from synthkit.federation.messages import TrainReply, TrainRequest, Weights, digest_weights
+from synthkit.federation.messages import Closing, TrainReply, TrainRequest, Weights, digest_weights
 from synthkit.generators.base import Generator
 from synthkit.privacy.ledger import Ledger
 from synthkit.privacy.ledger_book import Commit
@@ -34,6 +35,8 @@ from synthkit.training.artefact import new_generator
 from synthkit.training.loop import LoopState, fit_prior, train
 from synthkit_client.guard import Admission, check_plan
 from synthkit_client.site_folder import SiteFolder
+from synthkit_client.storage import write_durably
+from synthkit_client.witness import take_witness
 
 
 class SiteAgent:
@@ -41,7 +44,7 @@ class SiteAgent:
 
     def __init__(self, folder: SiteFolder, ledger: Ledger) -> None:
         self.folder, self.ledger = folder, ledger
-        self._states: dict[str, np.ndarray] = {}
+        self._states: dict[str, PatientStates] = {}
 
     @classmethod
     def open(cls, site_dir: Path) -> "SiteAgent":
@@ -49,6 +52,7 @@ class SiteAgent:
 
         Raises:
             SynthkitError: Folder, policy or ledger cannot be used.
+            RollbackError: The ledger lacks an entry that the stored witness statement names.
         """
         folder = SiteFolder(site_dir)
         return cls(folder, folder.open_ledger())
@@ -58,17 +62,35 @@ class SiteAgent:
 
         Raises:
             PolicyError: The guard refuses.
+            SignatureError: So it does, or the witness statement is not by a trusted coordinator.
+            RollbackError: The ledger lacks an entry that the coordinator saw.
             BudgetExceededError: The asset or the study's quota has no room for this round.
             InputError: The request does not fit the study, or the site's rows do not fit its schema.
             LedgerError: The ledger is broken, or a stored reply is.
         """
         admission = check_plan(self.folder, request.study_digest, today=dt.date.today())  # 1
+        self._check_witness(request.witness)
         study, base = admission.study, digest_weights(request.weights)
         committed = self.ledger.find_commit(study.digest, request.server_round, base)  # 2
         if committed is None:
             committed = self._run_round(admission, request, base)
         weights = self._read_reply(committed)
         return self._sign(request, base, weights, committed)  # 8
+
+    def note(self, closing: Closing) -> None:
+        """Keep the coordinator's last word in a study. Reads no row, spends nothing.
+
+        Raises:
+            SignatureError: The statement is not by a trusted coordinator.
+            InputError: It is malformed, or of another site.
+            RollbackError: The ledger lacks an entry that the coordinator saw.
+        """
+        self._check_witness(closing.witness)
+
+    def _check_witness(self, text: str) -> None:
+        folder = self.folder
+        path, trust = folder.witness_path, folder.trust
+        take_witness(text, path=path, ledger=self.ledger, site=folder.name, trust=trust)
 
     def _run_round(self, admission: Admission, request: TrainRequest, base: str) -> Commit:
         study, server_round = admission.study, request.server_round
@@ -86,10 +108,10 @@ class SiteAgent:
             self._train(study, generator, states)
         weights = generator.get_weights()
         digest = digest_weights(weights)
-        self._store(self._reply_path(study.digest, digest), safetensors.numpy.save(weights))  # 6
+        write_durably(self._reply_path(study.digest, digest), safetensors.numpy.save(weights))  # 6
         return self.ledger.commit(reservation, reply_digest=digest)  # 7
 
-    def _members(self, study: Study, min_patients: int) -> np.ndarray:
+    def _members(self, study: Study, min_patients: int) -> PatientStates:
         """The encoded patients to train on, read once per process."""
         if study.digest not in self._states:
             members = self.folder.read_split(study.schema).members
@@ -100,10 +122,10 @@ class SiteAgent:
                     where=f"site {self.folder.name}",
                     fix="take no part, or join with a larger population",
                 )
-            self._states[study.digest] = fit_encoding(study.schema).encode(members)
+            self._states[study.digest] = fit_encoding(study.schema).encode_patients(members)
         return self._states[study.digest]
 
-    def _train(self, study: Study, generator: Generator, states: np.ndarray) -> None:
+    def _train(self, study: Study, generator: Generator, states: PatientStates) -> None:
         path = self.folder.study_folder(study.digest) / "state.safetensors"
         after = train(
             generator,
@@ -113,25 +135,10 @@ class SiteAgent:
             declared_size=study.site(self.folder.name).declared_size,
             state=_read_state(path),
         )
-        self._store(path, safetensors.numpy.save({"step": np.array([after.step]), **after.optimizer}))
+        write_durably(path, safetensors.numpy.save({"step": np.array([after.step]), **after.optimizer}))
 
     def _reply_path(self, study_digest: str, reply_digest: str) -> Path:
         return self.folder.study_folder(study_digest) / "replies" / f"{reply_digest}.safetensors"
-
-    def _store(self, path: Path, data: bytes) -> None:
-        """Write a file durably: all of it or nothing, on disk before this returns."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".partial")
-        with partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
     def _read_reply(self, committed: Commit) -> Weights:
         """The stored bytes of a committed reply, checked against the ledger."""

@@ -1,6 +1,6 @@
-"""The site's Flower ClientApp: one message in, one reply or one coarse code out.
+"""The site's Flower ClientApp: one message in, one reply, receipt or coarse code out.
 
-Knows the two record layouts and where the site's folder is. Refuses to let any text out: Flower sends
+Knows the record layouts and where the site's folder is. Refuses to let any text out: Flower sends
 an exception's text to the coordinator, so no exception leaves this module; a refusal is a single code,
 and the reason stays in `agent.log` in the site's folder. Of an unforeseen error even that log holds
 only the type and the place in the code, because its text may quote a cell.
@@ -20,10 +20,14 @@ from flwr.clientapp import ClientApp
 
 from synthkit.domain.canonical import sha256_hex
 from synthkit.errors import InputError, SynthkitError
-from synthkit.federation.messages import Scalar, TrainReply, TrainRequest, Weights
+from synthkit.federation.messages import Closing, Scalar, TrainReply, TrainRequest, Weights
 from synthkit.federation.refusal import RefusalCode, code_of
 
 WEIGHTS, REQUEST, REPLY, REFUSAL = "weights", "request", "reply", "refusal"
+CLOSING, RECEIPT = "closing", "receipt"
+
+WITNESS_ACTION = "witness"
+"""A closing arrives as a message of type `query.witness`."""
 
 AGENT_LOG = "agent.log"
 
@@ -35,6 +39,9 @@ class Agent(Protocol):
 
     def answer(self, request: TrainRequest) -> TrainReply:
         """Train one round, or raise a SynthkitError."""
+
+    def note(self, closing: Closing) -> None:
+        """Keep the coordinator's last witness statement, or raise a SynthkitError."""
 
 
 def make_app(agent: Agent) -> ClientApp:
@@ -52,13 +59,35 @@ def answer_message(
         find_agent: Gives the site's agent; its errors become codes as well.
         find_log: Gives the site's own log; never raises.
     """
+    return _answered(message, lambda: _trained(message, find_agent), find_log)
+
+
+def note_message(
+    message: Message, find_agent: Callable[[], Agent], find_log: Callable[[], logging.Logger]
+) -> Message:
+    """Note a closing; a receipt that says nothing, or a code. Arguments as `answer_message`."""
+    return _answered(message, lambda: _noted(message, find_agent), find_log)
+
+
+def _answered(
+    message: Message, content: Callable[[], RecordDict], find_log: Callable[[], logging.Logger]
+) -> Message:
     try:
-        request = _unpack_request(message)
-        reply = find_agent().answer(request)
-        return Message(_pack_reply(reply), reply_to=message)
+        return Message(content(), reply_to=message)
     except Exception as error:
         _log_refusal(find_log(), error)
         return refusal(message, code_of(error))
+
+
+def _trained(message: Message, find_agent: Callable[[], Agent]) -> RecordDict:
+    request = _unpack_request(message)
+    return _pack_reply(find_agent().answer(request))
+
+
+def _noted(message: Message, find_agent: Callable[[], Agent]) -> RecordDict:
+    closing = _unpack_closing(message)
+    find_agent().note(closing)
+    return RecordDict({RECEIPT: ConfigRecord({})})
 
 
 def refusal(message: Message, code: RefusalCode) -> Message:
@@ -90,12 +119,16 @@ _opening = threading.Lock()
 def _app_for(
     find_agent: Callable[[Context], Agent], find_log: Callable[[Context], logging.Logger]
 ) -> ClientApp:
-    """A ClientApp that knows one message type, `train`."""
+    """A ClientApp that knows two message types, `train` and `query.witness`."""
     client_app = ClientApp()
 
     @client_app.train()
     def train(message: Message, context: Context) -> Message:
         return answer_message(message, lambda: find_agent(context), lambda: find_log(context))
+
+    @client_app.query(WITNESS_ACTION)
+    def witness(message: Message, context: Context) -> Message:
+        return note_message(message, lambda: find_agent(context), lambda: find_log(context))
 
     return client_app
 
@@ -124,10 +157,23 @@ def _unpack_request(message: Message) -> TrainRequest:
     arrays, scalars = content[WEIGHTS], content[REQUEST]
     if not isinstance(arrays, ArrayRecord) or not isinstance(scalars, ConfigRecord):
         raise InputError("a record has the wrong type", where="train request")
-    return TrainRequest.from_wire(_unpack_arrays(arrays), _scalars(scalars))
+    return TrainRequest.from_wire(_unpack_arrays(arrays), _scalars(scalars, "train request"))
 
 
-def _scalars(record: ConfigRecord) -> dict[str, Scalar]:
+def _unpack_closing(message: Message) -> Closing:
+    """Rebuild the closing; the agent checks what it states.
+
+    Raises:
+        InputError: The record is not that of a closing.
+    """
+    content = message.content
+    record = content[CLOSING] if set(content) == {CLOSING} else None
+    if not isinstance(record, ConfigRecord):
+        raise InputError("records missing or unknown", where="closing")
+    return Closing.from_wire(_scalars(record, "closing"))
+
+
+def _scalars(record: ConfigRecord, what: str) -> dict[str, Scalar]:
     """The record's values; a wire field is a whole number or a text and nothing else.
 
     Raises:
@@ -136,7 +182,7 @@ def _scalars(record: ConfigRecord) -> dict[str, Scalar]:
     scalars: dict[str, Scalar] = {}
     for name, value in record.items():
         if isinstance(value, bool) or not isinstance(value, int | str):
-            raise InputError("a field has the wrong type", where="train request")
+            raise InputError("a field has the wrong type", where=what)
         scalars[name] = value
     return scalars
 

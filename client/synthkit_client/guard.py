@@ -48,6 +48,13 @@ def check_plan(folder: SiteFolder, study_digest: str, *, today: dt.date) -> Admi
 
 def check_study(folder: SiteFolder, study: Study, policy: SitePolicy, *, today: dt.date) -> float:
     """Steps 4 and 5; returns the epsilon that the whole plan costs at the asset's delta."""
+    if study.schema.to_buy():
+        raise PolicyError(
+            f"the bounds, bins or categories of column {study.schema.to_buy()[0]} are still to be bought",
+            rule="schema.provenance",
+            where=f"study {study.name}",
+            fix="complete the schema with `schema buy` and sign the study again",
+        )
     planned = admission_epsilon(study.plan.total_events(), policy.budget.delta)
     check_study_against_policy(study, policy, planned_epsilon=planned, today=today)
     entry = study.site(folder.name)

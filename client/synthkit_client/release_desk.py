@@ -61,7 +61,7 @@ def state(folder: SiteFolder, study: Study, report: AuditReport) -> JsonObject:
         site=folder.name,
         asset=policy.asset,
         table_digest=report.table_digest,
-        spend=ledger.spend(study.digest),
+        spend=ledger.spend(study.digest, schema=study.schema.digest),
         encoder_provenance=EncoderProvenance.TRAINED,
         ledger_head=head,
         ledger_counter=counter,

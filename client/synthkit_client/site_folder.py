@@ -5,13 +5,13 @@
     trust.json           public keys this site trusts (its officers, its coordinator)
     keys/                site.key, officer.key (mode 0600) and their .pub
     ledger.jsonl         the asset's privacy ledger
+    witness.json         the newest head of it that the coordinator saw, under the coordinator's signature
     studies/DIGEST/      study.json (signed), approval.json (signed), state and stored replies
 
 Knows paths and how to read them. Refuses to decide anything: that is `synthkit_client.guard`.
 """
 
 import json
-import os
 import tomllib
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,6 +26,8 @@ from synthkit.domain.schema import Schema
 from synthkit.errors import InputError
 from synthkit.privacy.ledger import Ledger
 from synthkit.release.signing import SigningKey, TrustStore, read_key
+from synthkit_client.storage import write_durably
+from synthkit_client.witness import stored_witness
 
 SPLIT_NAMES = ("members", "holdout", "reference")
 
@@ -91,14 +93,23 @@ class SiteFolder:
         """Where the asset's ledger lies."""
         return self.path / "ledger.jsonl"
 
+    @property
+    def witness_path(self) -> Path:
+        """Where the coordinator's newest witness statement is kept."""
+        return self.path / "witness.json"
+
     def open_ledger(self) -> Ledger:
-        """The asset's ledger, verified.
+        """The asset's ledger, verified, and not older than the newest stored witness.
 
         Raises:
             LedgerError: It is missing, broken, or of another asset.
-            InputError: Its cap is not the policy's.
+            RollbackError: It lacks an entry that the coordinator saw.
+            SignatureError: The stored witness was altered.
+            InputError: Its cap is not the policy's, or the stored witness is malformed.
         """
-        ledger = Ledger.open(self.ledger_path, asset=self.policy.asset)
+        witness = stored_witness(self.witness_path)
+        mark = witness.mark if witness else None
+        ledger = Ledger.open(self.ledger_path, asset=self.policy.asset, witness=mark)
         if ledger.budget != self.policy.budget:
             raise InputError(
                 "the ledger's cap is not the policy's",
@@ -127,11 +138,8 @@ class SiteFolder:
         return Split(members=members, holdout=holdout, reference=reference)
 
     def write_json(self, path: Path, document: JsonObject) -> None:
-        """Write a JSON object into this folder; all of it or nothing."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        os.replace(partial, path)
+        """Write a JSON object into this folder; all of it or nothing, on disk before this returns."""
+        write_durably(path, (json.dumps(document, indent=1, sort_keys=True) + "\n").encode("utf-8"))
 
     def read_json(self, path: Path) -> JsonObject:
         """A JSON object in this folder.

@@ -19,11 +19,13 @@ from flwr.serverapp import Grid, ServerApp
 from synthkit.domain.canonical import canonical_json
 from synthkit.domain.study import Study
 from synthkit.errors import InputError, PeerError, SynthkitError
+from synthkit.release.signing import read_key
 from synthkit.release.trust import TrustStore
+from synthkit_server.countersign import Countersigner
 from synthkit_server.result import FederationResult, RoundSummary
 from synthkit_server.storage import append_line, read_weights, write_atomically
 from synthkit_server.strategy import RoundRules, run_rounds
-from synthkit_server.study_file import read_study
+from synthkit_server.study_file import check_signer, read_study
 
 log = logging.getLogger("synthkit.coordinator")
 
@@ -42,6 +44,8 @@ class RunSettings:
     trust: Path
     initial_file: Path
     output_dir: Path
+    key_file: Path | None
+    """The coordinator's key, without a passphrase; None: replies are not countersigned."""
     online_s: float
     rules: RoundRules
 
@@ -69,6 +73,7 @@ class RunSettings:
             trust=Path(str(config["trust"])),
             initial_file=Path(str(config["initial-file"])),
             output_dir=Path(str(config["output-dir"])),
+            key_file=Path(str(config["key-file"])) if config.get("key-file") else None,
             online_s=online_s,
             rules=rules,
         )
@@ -96,10 +101,12 @@ def conduct(grid: Grid, settings: RunSettings) -> FederationResult:
 
     Raises:
         InputError: A file cannot be used, or the study has expired.
-        SignatureError: The study is not signed by a trusted coordinator.
+        SignatureError: The study is not signed by a trusted coordinator, or by another key.
         PeerError: Too few sites are online, or a round fell below its quorum.
     """
-    study = read_study(settings.study_file, TrustStore.read(settings.trust))
+    trust = TrustStore.read(settings.trust)
+    study = read_study(settings.study_file, trust)
+    countersigner = _countersigner(settings, trust)
     initial = read_weights(settings.initial_file)
     quorum = settings.rules.quorum(study)
     sites = wait_online(grid, study, quorum=quorum, deadline_s=settings.online_s)
@@ -115,9 +122,19 @@ def conduct(grid: Grid, settings: RunSettings) -> FederationResult:
         rules=settings.rules,
         checkpoint=settings.output_dir / CHECKPOINT,
         on_round=report,
+        countersigner=countersigner,
     )
     result.save(settings.output_dir)
     return result
+
+
+def _countersigner(settings: RunSettings, trust: TrustStore) -> Countersigner | None:
+    """With the key that signed the study, if the run has it."""
+    if settings.key_file is None:
+        log.warning("no key-file: the sites get no signed witness of their ledgers")
+        return None
+    key = read_key(settings.key_file)
+    return Countersigner(key=key, name=check_signer(settings.study_file, trust, key))
 
 
 def wait_online(grid: Grid, study: Study, *, quorum: int, deadline_s: float) -> dict[str, int]:

@@ -16,6 +16,7 @@ from flwr.serverapp import Grid
 from synthkit.domain.study import Study
 from synthkit.errors import InputError
 from synthkit.federation.messages import Weights
+from synthkit_server.countersign import Countersigner
 from synthkit_server.flower_adapter import (
     SUPERLINK_NODE_ID,
     NodeInfo,
@@ -139,6 +140,7 @@ def run_local(
     checkpoint: Path | None = None,
     on_round: OnRound | None = None,
     workers: int = 1,
+    countersigner: Countersigner | None = None,
 ) -> FederationResult:
     """Run a study in this process.
 
@@ -151,6 +153,7 @@ def run_local(
         checkpoint: As in `run_rounds`.
         on_round: As in `run_rounds`.
         workers: Sites that train at the same time, each in its own thread.
+        countersigner: As in `run_rounds`.
 
     Raises:
         InputError: An app is for a site that is not on the roster, or as `run_rounds`.
@@ -170,4 +173,5 @@ def run_local(
             rules=rules,
             checkpoint=checkpoint,
             on_round=on_round,
+            countersigner=countersigner,
         )

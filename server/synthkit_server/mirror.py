@@ -3,6 +3,7 @@
 Knows, per accepted reply, the site's ledger counter and head and its signature over both. Refuses to
 judge budgets: the site's own ledger is the authority. What the mirror adds is an outside witness: a
 site that restored an older copy of its ledger answers with a counter that did not grow, and is refused.
+`synthkit_server.countersign` hands what is noted here back to the site, signed.
 
 One mirror follows one asset per site: studies on another patient population need another file. The
 same reply may arrive twice (the coordinator crashed after recording it and asked again): an entry equal
@@ -58,6 +59,11 @@ class BudgetMirror:
         if path is not None and path.exists():
             for entry in _read(path):
                 self._last[entry.site] = entry
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """Sites of which there is an entry, by name."""
+        return tuple(sorted(self._last))
 
     def last(self, site: str) -> MirrorEntry | None:
         """The newest entry of a site."""

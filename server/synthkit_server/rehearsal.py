@@ -118,6 +118,7 @@ def run_processes(
     work_dir: Path,
     *,
     trust: Path,
+    key: Path | None = None,
     rules: RoundRules | None = None,
     progress: Callable[[RoundSummary], None] | None = None,
     worker: Sequence[str] = WORKER,
@@ -131,13 +132,14 @@ def run_processes(
         work_dir: New or empty folder; everything this run writes is below it, except what each site
             writes in its own folder.
         trust: Trusted keys, a file or a folder.
+        key: The key that signed the study, to countersign the sites' ledgers; None: nobody does.
         rules: Deadline, quorum and averaging.
         progress: Told of each finished round.
         worker: Command that starts a site's executor.
 
     Raises:
         InputError: A file cannot be used, or the folders are not the roster's.
-        SignatureError: The study is not signed by a trusted coordinator.
+        SignatureError: The study is not signed by a trusted coordinator, or by another key.
         PeerError: A process died, a site did not come online, or a round fell below its quorum.
     """
     study = read_study(study_file, TrustStore.read(trust))
@@ -153,6 +155,7 @@ def run_processes(
         "trust": str(trust.resolve()),
         "initial-file": str(initial.resolve()),
         "output-dir": str(folders.output),
+        "key-file": str(key.resolve()) if key else "",
         "deadline-s": float(rules.deadline_s),
         "online-s": START_S,
         "min-sites": rules.min_sites or 0,

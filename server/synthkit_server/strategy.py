@@ -9,12 +9,15 @@ kept here, none of which Flower's own strategies keep:
 4. A site's ledger has to move on from round to round (`mirror`).
 5. Sites are summed in roster order, so the same replies give the same bytes.
 6. Every finished round is on disk before the next one is asked for.
+7. Each request carries the coordinator's signed statement on the last reply accepted from that site, and
+   after the last round one more message does, so that the site can prove where its ledger stood. What a
+   site makes of that last message changes nothing in the study's result.
 """
 
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flwr.app import Message
@@ -22,18 +25,29 @@ from flwr.serverapp import Grid
 
 from synthkit.domain.study import Study
 from synthkit.errors import InputError, PeerError, SynthkitError
-from synthkit.federation.messages import TrainReply, TrainRequest, Weights, digest_weights
+from synthkit.federation.messages import Closing, TrainReply, TrainRequest, Weights, digest_weights
 from synthkit.federation.refusal import RefusalCode
 from synthkit_server.aggregation import plain_average, weighted_average
 from synthkit_server.checkpoint import Checkpoint, Progress
+from synthkit_server.countersign import Countersigner
 from synthkit_server.mirror import BudgetMirror
 from synthkit_server.result import FederationResult, LedgerMark, Refusal, RoundSummary
 from synthkit_server.validation import check_reply, check_start, sane_update_norm
-from synthkit_server.wire import address, pack_request, unpack_reply
+from synthkit_server.wire import (
+    address,
+    address_closing,
+    pack_closing,
+    pack_request,
+    unpack_receipt,
+    unpack_reply,
+)
 
 log = logging.getLogger("synthkit.coordinator")
 
 MIRROR = "mirror.jsonl"
+
+CLOSING_S = 60.0
+"""Seconds that sites have to take note of the last statement; the study does not depend on it."""
 
 OnRound = Callable[[RoundSummary], None]
 
@@ -82,6 +96,7 @@ def run_rounds(
     rules: RoundRules | None = None,
     checkpoint: Path | None = None,
     on_round: OnRound | None = None,
+    countersigner: Countersigner | None = None,
 ) -> FederationResult:
     """Run a study's rounds, from the beginning or from where its checkpoint stands.
 
@@ -94,6 +109,8 @@ def run_rounds(
         rules: Deadline, quorum and averaging.
         checkpoint: Folder for progress and `mirror.jsonl`; None keeps both in memory.
         on_round: Told of each finished round.
+        countersigner: States to each site what was accepted of its ledger; None: nobody does, and a
+            site that loses its ledger has no signed witness.
 
     Raises:
         InputError: The weights, the rules or the checkpoint do not fit the study.
@@ -105,15 +122,20 @@ def run_rounds(
     store = _open_checkpoint(checkpoint, study, initial, rules)
     progress = store.load() if store else Progress()
     mirror = BudgetMirror(checkpoint / MIRROR if checkpoint else None)
-    conductor = _Conductor(grid=grid, study=study, sites=sites, rules=rules, mirror=mirror)
+    conductor = _Conductor(
+        grid=grid, study=study, sites=sites, rules=rules, mirror=mirror, countersigner=countersigner
+    )
     for server_round in range(len(progress.rounds) + 1, study.plan.server_rounds + 1):
         base = _base(study, server_round, progress, initial)
         summary, weights = conductor.round(server_round, base)
         progress = progress.after(summary, weights, keep=rules.average_last)
         if store:
             store.save(progress)
+        if checkpoint and countersigner:
+            countersigner.keep(mirror, checkpoint)
         if on_round:
             on_round(summary)
+    conductor.close()
     return FederationResult(
         study_digest=study.digest,
         weights=progress.recent[-1],
@@ -166,6 +188,7 @@ class _Conductor:
     sites: Mapping[str, int]
     rules: RoundRules
     mirror: BudgetMirror
+    countersigner: Countersigner | None
 
     def round(self, server_round: int, base: Weights) -> tuple[RoundSummary, Weights]:
         """One round from `base` to the sites' average.
@@ -196,23 +219,60 @@ class _Conductor:
         )
         return summary, weights
 
+    def close(self) -> None:
+        """Hand every site that took part the statement on its last reply, once; a failure is logged."""
+        if self.countersigner is None:
+            return
+        limit_s = min(self.rules.deadline_s, CLOSING_S)
+        marks = _ledger_marks(self.study, self.mirror)
+        outgoing = {
+            name: address_closing(
+                pack_closing(Closing(witness=self._witness(name))), node_id=self.sites[name], ttl_s=limit_s
+            )
+            for name in marks
+            if name in self.sites
+        }
+        if not outgoing:
+            return
+        for name, received in self._collect(outgoing, limit_s).items():
+            code = self._receipt(name, received)
+            if code is not None:
+                log.warning("%s did not note the last witness statement: %s", name, code.value)
+
+    def _receipt(self, name: str, received: Message | RefusalCode) -> RefusalCode | None:
+        if isinstance(received, RefusalCode):
+            return received
+        try:
+            self._check_sender(name, received)
+            return unpack_receipt(received)
+        except SynthkitError:
+            return RefusalCode.INVALID
+
+    def _witness(self, name: str) -> str:
+        """The statement on the last reply accepted from this site, in whichever study of this mirror."""
+        return self.countersigner.of(self.mirror, name) if self.countersigner else ""
+
     def _exchange(self, request: TrainRequest) -> dict[str, Message | RefusalCode]:
-        """Send the request to every connected site and collect what comes back in time."""
-        names = [site.name for site in self.study.roster if site.name in self.sites]
-        content = pack_request(request)
-        outgoing = [
-            address(
-                content,
+        """Send the request to every connected site, each with its own witness statement."""
+        limit_s = self.rules.deadline_s
+        outgoing = {
+            name: address(
+                pack_request(replace(request, witness=self._witness(name))),
                 node_id=self.sites[name],
                 server_round=request.server_round,
-                ttl_s=self.rules.deadline_s,
+                ttl_s=limit_s,
             )
-            for name in names
-        ]
-        ids = list(self.grid.push_messages(outgoing))
-        received: dict[str, Message | RefusalCode] = dict.fromkeys(names, RefusalCode.UNREACHABLE)
-        waiting = {message_id: name for message_id, name in zip(ids, names, strict=False) if message_id}
-        deadline = time.monotonic() + self.rules.deadline_s
+            for name in (site.name for site in self.study.roster)
+            if name in self.sites
+        }
+        return self._collect(outgoing, limit_s)
+
+    def _collect(self, outgoing: Mapping[str, Message], limit_s: float) -> dict[str, Message | RefusalCode]:
+        """Send one message to each site and collect what comes back in time."""
+        ids = list(self.grid.push_messages(list(outgoing.values())))
+        received: dict[str, Message | RefusalCode] = dict.fromkeys(outgoing, RefusalCode.UNREACHABLE)
+        waiting = {message_id: name for message_id, name in zip(ids, outgoing, strict=False) if message_id}
+        deadline = time.monotonic() + limit_s
         while waiting:
             for message in self.grid.pull_messages(list(waiting)):
                 name = waiting.pop(message.metadata.reply_to_message_id, None)
@@ -239,8 +299,7 @@ class _Conductor:
         return Refusal(site=name, code=answer) if isinstance(answer, RefusalCode) else answer
 
     def _checked(self, name: str, message: Message, request: TrainRequest) -> TrainReply | RefusalCode:
-        if not message.has_error() and message.metadata.src_node_id != self.sites[name]:
-            raise InputError("came from another node")
+        self._check_sender(name, message)
         answer = unpack_reply(message, like=request.weights)
         if isinstance(answer, RefusalCode):
             return answer
@@ -248,3 +307,7 @@ class _Conductor:
         check_reply(answer, request=request, site=self.study.site(name), max_norm=bound)
         self.mirror.record(answer)
         return answer
+
+    def _check_sender(self, name: str, message: Message) -> None:
+        if not message.has_error() and message.metadata.src_node_id != self.sites[name]:
+            raise InputError("came from another node")

@@ -1,4 +1,4 @@
-"""TrainRequest to Flower message, Flower message to TrainReply.
+"""TrainRequest and Closing to Flower messages, Flower messages to TrainReply and receipt.
 
 Knows the names of the records. Refuses whatever is not exactly expected: another record, another name,
 another dtype or shape, or more bytes than the array needs, before the bytes are decoded. Flower's error
@@ -9,17 +9,20 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 
 from synthkit.errors import InputError
-from synthkit.federation.messages import Scalar, TrainReply, TrainRequest, Weights
+from synthkit.federation.messages import Closing, Scalar, TrainReply, TrainRequest, Weights
 from synthkit.federation.refusal import SITE_CODES, RefusalCode
 
 WEIGHTS, REQUEST, REPLY, REFUSAL = "weights", "request", "reply", "refusal"
+CLOSING, RECEIPT = "closing", "receipt"
+
+WITNESS_TYPE = f"{MessageType.QUERY}.witness"
 
 NPY_HEADER_BYTES = 1024
 """Room for the header in front of an array's own bytes."""
 
 
 def pack_request(request: TrainRequest) -> RecordDict:
-    """The content of a round's message; the same for every site, arrays in name order.
+    """The content of a round's message to one site, arrays in name order.
 
     The order is part of what a site sees: a resumed study reads its weights from a file, which has an
     order of its own, and must ask for the same bytes again.
@@ -28,6 +31,16 @@ def pack_request(request: TrainRequest) -> RecordDict:
         {name: Array(np.asarray(a, order="C")) for name, a in sorted(request.weights.items())}
     )
     return RecordDict({WEIGHTS: arrays, REQUEST: ConfigRecord(dict(request.scalars()))})
+
+
+def pack_closing(closing: Closing) -> RecordDict:
+    """The content of a study's last message to one site."""
+    return RecordDict({CLOSING: ConfigRecord(dict(closing.scalars()))})
+
+
+def address_closing(content: RecordDict, *, node_id: int, ttl_s: float) -> Message:
+    """The message for one node, which spends nothing there."""
+    return Message(content, node_id, WITNESS_TYPE, ttl=ttl_s, group_id="closing")
 
 
 def address(content: RecordDict, *, node_id: int, server_round: int, ttl_s: float) -> Message:
@@ -56,6 +69,23 @@ def unpack_reply(message: Message, *, like: Weights) -> TrainReply | RefusalCode
     if not isinstance(arrays, ArrayRecord) or not isinstance(scalars, ConfigRecord):
         raise InputError("a record has the wrong type", where="train reply")
     return TrainReply.from_wire(_unpack_arrays(arrays, like), _scalars(scalars))
+
+
+def unpack_receipt(message: Message) -> RefusalCode | None:
+    """What a site answered to a closing: nothing when it was noted, else why not.
+
+    Raises:
+        InputError: Neither a receipt nor a well-formed refusal.
+    """
+    if message.has_error():
+        return RefusalCode.UNREACHABLE
+    content = message.content
+    if set(content) == {REFUSAL}:
+        return _refusal_code(content)
+    receipt = content[RECEIPT] if set(content) == {RECEIPT} else None
+    if not isinstance(receipt, ConfigRecord) or len(receipt):
+        raise InputError("records missing or unknown", where="receipt")
+    return None
 
 
 def _refusal_code(content: RecordDict) -> RefusalCode:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from synthkit_server.result import FederationResult, RoundSummary
 
 COORDINATOR = "coordinator"
+COORDINATOR_KEY = "coordinator.key"
 
 AVERAGE_LAST = 2
 """Training rounds whose averages are averaged again before the prior is fitted: free of charge, and the
@@ -60,7 +61,7 @@ class Refusal:
 def open_coordinator(folder: Path) -> Coordinator:
     """The coordinator of a folder; its key is made the first time."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "coordinator.key"
+    path = folder / COORDINATOR_KEY
     if not path.exists():
         write_key(generate_key(), path, None)
     coordinator = Coordinator(folder=folder, key=read_key(path))
@@ -137,6 +138,7 @@ def run_study(
         {name: folder.path for name, folder in folders.items()},
         coordinator.folder / "processes",
         trust=coordinator.folder / "trust.json",
+        key=coordinator.folder / COORDINATOR_KEY,
         rules=RoundRules(average_last=AVERAGE_LAST),
         progress=on_round,
     )
@@ -153,6 +155,7 @@ def _run_here(
 
     from synthkit_client.agent import SiteAgent
     from synthkit_client.app import make_app
+    from synthkit_server.countersign import Countersigner
     from synthkit_server.local_grid import run_local
     from synthkit_server.strategy import RoundRules
 
@@ -162,7 +165,14 @@ def _run_here(
     checkpoint = coordinator.folder / "checkpoint"
     rules = RoundRules(average_last=AVERAGE_LAST)
     return run_local(
-        study, initial, apps, rules=rules, checkpoint=checkpoint, on_round=on_round, workers=WORKERS
+        study,
+        initial,
+        apps,
+        rules=rules,
+        checkpoint=checkpoint,
+        on_round=on_round,
+        workers=WORKERS,
+        countersigner=Countersigner(key=coordinator.key, name=COORDINATOR),
     )
 
 
@@ -188,7 +198,8 @@ def model_of(study: Study, result: "FederationResult", spend: PrivacySpend) -> "
 
 def spends_of(study: Study, folders: Mapping[str, "SiteFolder"]) -> dict[str, PrivacySpend]:
     """What the study cost each site's patients, from each site's own ledger."""
-    return {name: folder.open_ledger().spend(study.digest) for name, folder in folders.items()}
+    schema = study.schema.digest
+    return {name: folder.open_ledger().spend(study.digest, schema=schema) for name, folder in folders.items()}
 
 
 def _today() -> dt.date:

@@ -11,6 +11,7 @@ from synthkit.errors import (
     InputError,
     LedgerError,
     PolicyError,
+    RollbackError,
     SignatureError,
 )
 
@@ -18,14 +19,16 @@ from synthkit.errors import (
 class RefusalCode(StrEnum):
     """Why there is no reply from a site.
 
-    The first five are said by the site. The others are the coordinator's own findings: the site was
-    not connected, could not be reached, missed the deadline, or sent a reply that was rejected.
+    The first six are said by the site; `rollback` means that its ledger lacks an entry which a witness
+    saw. The others are the coordinator's own findings: the site was not connected, could not be
+    reached, missed the deadline, or sent a reply that was rejected.
     """
 
     POLICY = "policy"
     BUDGET = "budget"
     INPUT = "input"
     LEDGER = "ledger"
+    ROLLBACK = "rollback"
     INTERNAL = "internal"
     OFFLINE = "offline"
     UNREACHABLE = "unreachable"
@@ -39,6 +42,7 @@ SITE_CODES = frozenset(
         RefusalCode.BUDGET,
         RefusalCode.INPUT,
         RefusalCode.LEDGER,
+        RefusalCode.ROLLBACK,
         RefusalCode.INTERNAL,
     }
 )
@@ -46,6 +50,7 @@ SITE_CODES = frozenset(
 
 _BY_ERROR: tuple[tuple[type[Exception], RefusalCode], ...] = (
     (BudgetExceededError, RefusalCode.BUDGET),
+    (RollbackError, RefusalCode.ROLLBACK),
     (LedgerError, RefusalCode.LEDGER),
     (PolicyError, RefusalCode.POLICY),
     (SignatureError, RefusalCode.POLICY),

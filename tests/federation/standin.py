@@ -7,15 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from flwr.app import Context, RecordDict
 
 from synthkit.domain.canonical import sha256_hex
 from synthkit.domain.schema import Column, Kind, Schema
 from synthkit.domain.study import Site, Study, TrainingPlan
-from synthkit.federation.messages import TrainReply, TrainRequest, Weights, digest_weights
+from synthkit.federation.messages import Closing, TrainReply, TrainRequest, Weights, digest_weights
 from synthkit.release.signing import SigningKey, generate_key, read_key, seal_document
 from synthkit.release.trust import TrustedKey, TrustStore
 from synthkit_client.app import make_app
-from synthkit_server.local_grid import run_local
+from synthkit_server.app import app as server_app
+from synthkit_server.flower_adapter import task_identity
+from synthkit_server.local_grid import LocalGrid, run_local
 from synthkit_server.strategy import RoundRules
 
 SIZES = {"north": 100, "south": 300, "west": 700}
@@ -62,9 +65,9 @@ def make_initial() -> Weights:
     }
 
 
-def write_signed_study(directory: Path, study: Study) -> tuple[Path, Path]:
+def write_signed_study(directory: Path, study: Study, key: SigningKey | None = None) -> tuple[Path, Path]:
     """A signed study and the trust file that accepts it."""
-    key = generate_key()
+    key = key or generate_key()
     envelope = seal_document(study.to_json(), "study", key, "hub")
     trust = TrustStore(keys=(TrustedKey(name="hub", role="coordinator", public_key=key.public_key_hex),))
     study_file, trust_file = directory / "study.json", directory / "trust.json"
@@ -98,6 +101,8 @@ class StandIn:
         self.before_signing, self.after_signing = before_signing, after_signing
         self.counter = 0
         self.asked: list[int] = []
+        self.witnesses: list[str] = []
+        self.noted: list[str] = []
         self.stored: dict[tuple[int, str], TrainReply] = {}
 
     @classmethod
@@ -106,12 +111,18 @@ class StandIn:
 
     def answer(self, request: TrainRequest) -> TrainReply:
         self.asked.append(request.server_round)
+        self.witnesses.append(request.witness)
         if self.error is not None:
             raise self.error
         request_key = (request.server_round, digest_weights(request.weights))
         if request_key not in self.stored:
             self.stored[request_key] = self._train(request)
         return self.stored[request_key]
+
+    def note(self, closing: Closing) -> None:
+        if self.error is not None:
+            raise self.error
+        self.noted.append(closing.witness)
 
     def _train(self, request: TrainRequest) -> TrainReply:
         self.counter += 1
@@ -133,6 +144,14 @@ class StandIn:
 def honest(keys):
     """One honest agent by site name."""
     return {name: StandIn(name, key) for name, key in keys.items()}
+
+
+def run_app(config, agents):
+    """The coordinator's app over these agents, in this process."""
+    grid = LocalGrid(apps_of(agents))
+    context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config=config)
+    with task_identity(run_id=1):
+        server_app(grid, context)
 
 
 def apps_of(agents):

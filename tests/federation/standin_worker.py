@@ -23,6 +23,9 @@ class Recorded:
             file.write(json.dumps({"pid": os.getpid(), "round": request.server_round}) + "\n")
         return self.agent.answer(request)
 
+    def note(self, closing):
+        (self.site_dir / "witness.json").write_text(closing.witness)
+
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO)

@@ -6,12 +6,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hospital import SPLIT, as_bytes, every_byte, found, policy_text
+from hospital import as_bytes, every_byte, found, policy_text
 from small_ward import WARD, ward_table
 
 import synthkit_client.agent as agent_module
-from synthkit.data.connectors import read_table
-from synthkit.data.encoding import Encoding
+from synthkit.data.encoding import ColumnEncoding, fit_encoding
 from synthkit.data.table import SyntheticTable
 from synthkit.domain.privacy import DpSgdEvent, GaussianEvent
 from synthkit.errors import LedgerError
@@ -23,13 +22,15 @@ def hospital(tmp_path):
     return found(tmp_path).ready()
 
 
-def test_twenty_equal_requests_get_equal_bytes_for_one_charge(hospital):
-    """Ten from a running agent, ten each from one started anew; the last without the table."""
+def test_a_hundred_and_one_equal_requests_get_equal_bytes_for_one_charge(hospital):
+    """The first is trained; of a hundred replays half come from a running agent, half each from one
+    started anew, the last ten of them without the table."""
     running, request = hospital.agent(), hospital.request()
-    replies = [running.answer(request) for _ in range(10)]
-    replies += [hospital.agent().answer(request) for _ in range(9)]
+    replies = [running.answer(request) for _ in range(51)]
+    replies += [hospital.agent().answer(request) for _ in range(40)]
     hospital.table.unlink()
-    replies.append(hospital.agent().answer(request))
+    replies += [hospital.agent().answer(request) for _ in range(10)]
+    assert len(replies) == 101
     assert len({as_bytes(reply) for reply in replies}) == 1
     assert len({reply.signature for reply in replies}) == 1
     reply = replies[0]
@@ -192,35 +193,28 @@ def test_a_made_models_header_holds_no_cell(tmp_path):
     assert np.float64(40_777.3).tobytes() not in made
 
 
-def test_only_members_are_ever_encoded(tmp_path, monkeypatch):
-    """The unit `day clinic` occurs in holdout and reference rows alone, and in no encoded state."""
-    frame = ward_table(120).frame
-    (tmp_path / "plain").mkdir()
-    plain = found(tmp_path / "plain", table=SyntheticTable(schema=WARD, frame=frame).to_csv_bytes())
-    rows = read_table(plain.table, WARD)
-    member = rows.split_masks(SPLIT, seed=3)[0]
-    frame["unit"] = np.where(member, "ward", "day clinic")
-    (tmp_path / "marked").mkdir()
-    hospital = found(
-        tmp_path / "marked", table=SyntheticTable(schema=WARD, frame=frame).to_csv_bytes()
-    ).ready()
+def test_only_members_are_ever_encoded(hospital, monkeypatch):
+    """What three rounds encode is the members' rows, once; no row of holdout or reference among them."""
+    split = hospital.folder.read_split(WARD)
+    expected, others = (
+        {tuple(row) for part in parts for row in fit_encoding(WARD).encode(part).tolist()}
+        for parts in ((split.members,), (split.holdout, split.reference))
+    )
     encoded = []
-    encode = Encoding.encode
+    encode = ColumnEncoding.encode
 
-    def watched(self, table):
-        states = encode(self, table)
-        encoded.append(states)
-        return states
+    def watched(self, values):
+        encoded.append(encode(self, values))
+        return encoded[-1]
 
-    monkeypatch.setattr(Encoding, "encode", watched)
+    monkeypatch.setattr(ColumnEncoding, "encode", watched)
     agent = hospital.agent()
     for number in (1, 2, 3):
         agent.answer(hospital.request(number))
-    place = WARD.names.index("unit")
-    assert [set(states[:, place]) for states in encoded] == [{1}]
-    assert len(encoded[0]) == member.sum()
-    split = hospital.folder.read_split(WARD)
-    assert set(split.holdout.frame["unit"]) | set(split.reference.frame["unit"]) == {"day clinic"}
+    assert len(encoded) == len(WARD), "each column once, for all rounds"
+    rows = {tuple(row) for row in np.column_stack(encoded).tolist()}
+    assert rows == expected
+    assert not rows & others
 
 
 def test_today_is_the_sites_own_clock(hospital, monkeypatch):

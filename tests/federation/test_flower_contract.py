@@ -100,4 +100,4 @@ def test_the_bundles_configuration_is_what_the_coordinator_reads():
     settings = RunSettings.from_run_config({**config, **dict.fromkeys(paths, "x")})
     assert settings.rules.min_sites is None
     assert settings.rules.deadline_s == 3600.0
-    assert paths == {"study-file", "trust", "initial-file", "output-dir"}
+    assert paths == {"study-file", "trust", "initial-file", "output-dir", "key-file"}

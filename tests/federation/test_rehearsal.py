@@ -11,7 +11,7 @@ from standin import StandIn, make_initial, make_keys, make_study, write_signed_s
 from synthkit.errors import InputError, PeerError
 from synthkit.federation.messages import digest_weights
 from synthkit.federation.pki import create_node_key
-from synthkit.release.signing import write_key
+from synthkit.release.signing import TrustStore, generate_key, open_document, write_key
 from synthkit_client.app import make_app
 from synthkit_server.local_grid import run_local
 from synthkit_server.rehearsal import run_processes
@@ -37,13 +37,19 @@ sys.addaudithook(note)
 
 @pytest.fixture
 def federation(tmp_path):
-    """A signed study of two rounds on the wire, three sites, and a work folder with a space in its path."""
+    """A signed study of two rounds on the wire, three sites, and a work folder with a space in its path.
+
+    The coordinator's key lies in a folder of its own.
+    """
     base = tmp_path / "a hospital's folder"
     keys = make_keys()
     for name, key in keys.items():
         (base / "sites" / name).mkdir(parents=True)
         write_key(key, base / "sites" / name / "site.key", None)
-    study_file, trust_file = write_signed_study(base, make_study(keys, rounds=1))
+    hub = generate_key()
+    (tmp_path / "hub").mkdir()
+    write_key(hub, tmp_path / "hub" / "coordinator.key", None)
+    study_file, trust_file = write_signed_study(base, make_study(keys, rounds=1), hub)
     write_weights(base / "initial.safetensors", make_initial())
     return base, keys, study_file, trust_file
 
@@ -56,6 +62,7 @@ def start(federation, **options):
         {name: base / "sites" / name for name in keys},
         base / "work",
         trust=trust_file,
+        key=base.parent / "hub" / "coordinator.key",
         **{"worker": STANDIN_WORKER, **options},
     )
 
@@ -103,6 +110,10 @@ def test_processes_give_the_same_weights_and_leave_nothing_behind(federation, tm
         answers = [json.loads(line) for line in (base / "sites" / name / "answers.jsonl").open()]
         assert [answer["round"] for answer in answers] == [1, 2]
         assert len({answer["pid"] for answer in answers}) == 1, "one warm process for all rounds"
+        envelope = json.loads((base / "sites" / name / "witness.json").read_text())
+        document, signer = open_document(envelope, "witness", TrustStore.read(base / "trust.json"))
+        assert (document["site"], document["server_round"], signer) == (name, 2, "hub")
+        assert document["ledger_head"] == result.ledgers[name].head
     assert list(home.iterdir()) == []
     assert {entry.name for entry in base.iterdir()} == {
         *("sites", "work", "study.json", "trust.json", "initial.safetensors")

@@ -5,14 +5,13 @@ import json
 from dataclasses import replace
 
 import pytest
-from flwr.app import Context, RecordDict
-from standin import StandIn, make_initial, make_study, write_signed_study
+from standin import StandIn, make_initial, make_study, run_app, write_signed_study
 
 from synthkit.errors import BudgetExceededError, InputError, PeerError, SignatureError, SynthkitError
 from synthkit.federation.messages import digest_weights
 from synthkit_client.app import make_app
-from synthkit_server.app import FAILURE, PROGRESS, app, read_failure, wait_online
-from synthkit_server.flower_adapter import online_node, task_identity
+from synthkit_server.app import FAILURE, PROGRESS, read_failure, wait_online
+from synthkit_server.flower_adapter import online_node
 from synthkit_server.local_grid import LocalGrid, run_local
 from synthkit_server.result import RESULT_WEIGHTS, FederationResult
 from synthkit_server.storage import write_weights
@@ -33,13 +32,6 @@ def config(tmp_path, keys):
         "min-sites": 0,
         "average-last": 1,
     }
-
-
-def run_app(config, agents):
-    grid = LocalGrid({name: make_app(agent) for name, agent in agents.items()})
-    context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config=config)
-    with task_identity(run_id=1):
-        app(grid, context)
 
 
 def test_the_app_runs_the_signed_study_and_writes_its_result(tmp_path, keys, config):

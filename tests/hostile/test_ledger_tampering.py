@@ -8,7 +8,7 @@ import pytest
 
 from synthkit.domain.canonical import canonical_json, sha256_hex
 from synthkit.domain.privacy import Budget, GaussianEvent
-from synthkit.errors import LedgerError
+from synthkit.errors import LedgerError, RollbackError
 from synthkit.privacy.ledger import Ledger, verify_ledger
 
 BUDGET = Budget(epsilon=3.0, delta=1e-6)
@@ -137,8 +137,25 @@ def test_an_older_copy_put_back_while_the_site_runs_is_refused(path, in_place, e
     path.write_bytes(old)
     for server_round in range(extra):
         take(Ledger.open(path), 20 + server_round)
-    with pytest.raises(LedgerError):
-        take(ledger, 6)
+    forged = path.read_bytes()
+    for _ in range(3):
+        with pytest.raises(RollbackError, match="witness"):
+            take(ledger, 6)
+    assert path.read_bytes() == forged, "nothing is added to it, however often it is tried"
+
+
+def test_the_true_ledger_put_back_is_taken_up_again(path):
+    """What a running site knew survives the older copy, and lets the right file in again."""
+    old = path.read_bytes()
+    ledger = Ledger.open(path)
+    take(ledger, 5)
+    true = path.read_bytes()
+    path.write_bytes(old)
+    with pytest.raises(RollbackError):
+        ledger.history()
+    path.write_bytes(true)
+    take(ledger, 6)
+    assert len(ledger.history()) == 6
 
 
 def test_another_assets_ledger(path):

@@ -36,10 +36,11 @@ def _entry(name: str, summary: str, function: str = "") -> Entry:
 
 
 SCHEMA = Family(
-    summary="Draft a schema from a table, or check a table against one.",
+    summary="Draft a schema, check a table against one, or buy what it leaves open.",
     entries={
         "infer": _entry("schema", "Draft a schema for a person to correct.", "infer"),
         "check": _entry("schema", "List what in a table does not fit its schema.", "check"),
+        "buy": _entry("schema", "Buy bounds and categories with budget.", "buy"),
     },
 )
 BUDGET = Family(
@@ -78,6 +79,7 @@ COMMANDS: dict[str, Entry | Family] = {
     "generate": _entry("generate", "Draw synthetic rows from a trained model."),
     "evaluate": _entry("evaluate", "How useful is a synthetic table?"),
     "audit": _entry("audit", "Attack a synthetic table; the verdict is the exit code."),
+    "selfcheck": _entry("selfcheck", "Do this machine's training steps do what is claimed?"),
     "budget": BUDGET,
     "policy": POLICY,
     "federate": _entry("federate", "A federation on this machine, one folder per site."),

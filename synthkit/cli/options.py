@@ -15,6 +15,14 @@ ReportOption = Annotated[
     Path | None, typer.Option("--report", help="Write a self-contained HTML page; replaces an older one.")
 ]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Makes the run repeatable.")]
+ShareOption = Annotated[
+    float | None,
+    typer.Option(
+        "--preprocessing-share",
+        help='Share of epsilon for what the schema marks provenance = "dp". Default: 0.1.',
+        show_default=False,
+    ),
+]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")]
 KeyOption = Annotated[Path, typer.Option("--key", help="The private key that `release keygen` wrote.")]
 PassphraseOption = Annotated[

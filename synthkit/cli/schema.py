@@ -1,4 +1,4 @@
-"""`synthkit schema infer` and `synthkit schema check`.
+"""`synthkit schema infer`, `synthkit schema check` and `synthkit schema buy`.
 
 Imports that take a second or more stand inside the functions that need them; see the package's docstring.
 """
@@ -10,16 +10,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from synthkit.cli.console import Console
-from synthkit.cli.loading import check_target, load_schema, name_of, save_text
-from synthkit.cli.options import ForceOption, JsonOption, SchemaOption
+from synthkit.cli.console import Console, epsilon_text, figure
+from synthkit.cli.ledgers import TEMPLATE_ASSET, TEMPLATE_NOTE, open_ledger
+from synthkit.cli.loading import check_in_force, check_target, load_policy, load_schema, name_of, save_text
+from synthkit.cli.options import ForceOption, JsonOption, LedgerOption, SchemaOption
 from synthkit.domain.canonical import JsonObject
 from synthkit.domain.documents import schema_to_toml
+from synthkit.domain.policy import SitePolicy
+from synthkit.domain.privacy import Budget
+from synthkit.domain.schema import Schema
 from synthkit.domain.toml_reading import shown
-from synthkit.errors import SchemaError
+from synthkit.errors import PolicyError, SchemaError
+from synthkit.privacy.accounting import ACCOUNTANT
 
 if TYPE_CHECKING:
     from synthkit.data.checking import CheckResult
+    from synthkit.data.purchase import Purchase
 
 TableArgument = Annotated[Path, typer.Argument(metavar="TABLE", help="A .csv, .csv.gz or .parquet file.")]
 
@@ -36,7 +42,8 @@ def infer(
     """Draft a schema from a table, for a person to correct.
 
     Every bound and category is read off the patients' rows and marked `provenance = "data"`. Private
-    training refuses such a schema until a person has replaced each by what is publicly known.
+    training refuses such a schema until a person has replaced each by what is publicly known, or asks to
+    buy it with budget.
 
     Example:
       synthkit schema infer admissions.csv -o schema.toml --patient-id mrn
@@ -57,6 +64,7 @@ def infer(
             f'Review every column with provenance = "data": {", ".join(map(shown, unreviewed))}.',
             "Replace each bound and category by what is known without these rows: a code list, a range.",
             'Then write provenance = "public" there. It is your word that the line came from no patient.',
+            'Or write provenance = "dp": what the draft says there is ignored, and bought with budget.',
             f"Check the result: synthkit schema check {name_of(table)} --schema {name_of(output)}",
         )
     )
@@ -90,6 +98,8 @@ def check(table: TableArgument, schema: SchemaOption, as_json: JsonOption = Fals
     if known.not_public():
         names = ", ".join(map(shown, known.not_public()))
         console.note(f"private training refuses this schema: read off the data are {names}")
+    if known.to_buy():
+        console.note(f"still to be bought, hence hardly checked: {', '.join(map(shown, known.to_buy()))}")
     if result.is_valid:
         console.line(f"{name_of(table)} fits {name_of(schema)}.")
         return
@@ -99,6 +109,108 @@ def check(table: TableArgument, schema: SchemaOption, as_json: JsonOption = Fals
         console.line(f"  and {hidden} more")
     count = f"{result.count} violation{'s' if result.count > 1 else ''}"
     raise SchemaError(f"{count} of the schema", where=name_of(table), fix="correct the table or the schema")
+
+
+def buy(
+    *,
+    table: TableArgument,
+    schema: SchemaOption,
+    epsilon: Annotated[float, typer.Option("--epsilon", help="What it may cost at most.")],
+    policy: Annotated[
+        str, typer.Option("--policy", help="The site's policy: a file, or a shipped one's name.")
+    ],
+    ledger: LedgerOption,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The completed schema to write, TOML.")],
+    delta: Annotated[float, typer.Option("--delta", help="Delta of the guarantee.")] = 1e-5,
+    site: Annotated[str, typer.Option("--site", help="This hospital's name.")] = "site",
+    as_json: JsonOption = False,
+) -> None:
+    r"""Buy what a draft leaves open: bounds, bins and categories marked `provenance = "dp"`.
+
+    Noise is added to counts of patients; bounds, quantiles and frequent categories are read off those.
+    Budget is reserved in the ledger before anything is drawn and committed once the schema is stored. A
+    federation needs this: its study is signed with the completed schema.
+
+    Example:
+      synthkit schema buy admissions.csv --schema draft.toml --epsilon 0.3 --policy policy.toml \
+        --ledger admissions.ledger --site north -o schema.toml
+    """
+    from synthkit.data.connectors import read_table
+    from synthkit.training.planning import effort_for, plan_for, purchase_for
+    from synthkit.training.purchasing import buy_schema, check_reviewed
+
+    check_target(output)
+    console = Console(as_json=as_json)
+    rules, draft = load_policy(policy), load_schema(schema)
+    check_in_force(rules)
+    check_reviewed(draft)
+    purchase = purchase_for(draft, target_epsilon=epsilon, delta=delta)
+    _check_purchase(rules, purchase, delta)
+    if rules.asset == TEMPLATE_ASSET:
+        console.note(TEMPLATE_NOTE)
+    with console.progress("reading the table") as progress:
+        rows = read_table(table, draft, is_draft=True)
+        if rows.patient_count < rules.study.min_patients:
+            raise PolicyError(
+                f"fewer patients than {rules.study.min_patients}: noise would drown them",
+                rule="study.min_patients",
+                where=name_of(table),
+            )
+        usual = plan_for("medvae", effort_for(5000), target_epsilon=rules.study.max_epsilon, delta=delta)
+        book = open_ledger(ledger, rules, site, reference=usual.total_events()[0])
+        quota = Budget(epsilon=rules.study.max_epsilon, delta=rules.budget.delta)
+        progress("buying")
+        completed = buy_schema(
+            rows, purchase, ledger=book, quota=quota, store=lambda s: save_text(output, schema_to_toml(s))
+        )
+    _show_bought(console, purchase, completed, output, delta)
+
+
+def _check_purchase(policy: SitePolicy, purchase: "Purchase", delta: float) -> None:
+    """The policy's word on a purchase: it is a study of its own."""
+    from synthkit.privacy.accounting import admission_epsilon
+
+    planned = admission_epsilon(purchase.events, policy.budget.delta)
+    for rule, asked, allowed in (
+        ("study.max_delta", delta, policy.study.max_delta),
+        ("study.max_epsilon", planned, policy.study.max_epsilon),
+    ):
+        if not asked <= allowed:
+            raise PolicyError(
+                f"the purchase asks for {asked:.6g}, at most {allowed:g} is allowed",
+                rule=rule,
+                fix="ask for less",
+            )
+
+
+def _show_bought(
+    console: Console, purchase: "Purchase", completed: Schema, output: Path, delta: float
+) -> None:
+    from synthkit.privacy.accounting import reported_epsilon
+
+    cost = reported_epsilon(purchase.events, delta)
+    console.line(f"Bought {len(completed.bought())} columns into {name_of(output)}.")
+    console.pairs(
+        {
+            "columns": ", ".join(map(shown, completed.bought())),
+            "epsilon": f"{epsilon_text(cost)} at delta {figure(delta)}, for one patient",
+            "schema": completed.digest,
+        }
+    )
+    console.line("Any change to this file makes it a schema that was not bought.")
+    console.result(
+        {
+            "schema": str(output),
+            "schema_digest": completed.digest,
+            "columns": list(completed.bought()),
+            "spend": {
+                "epsilon": cost,
+                "delta": delta,
+                "accountant": ACCOUNTANT,
+                "events": [event.to_json() for event in purchase.events],
+            },
+        }
+    )
 
 
 def _document(result: "CheckResult") -> JsonObject:

@@ -9,6 +9,7 @@ them; see the package's docstring.
 # ruff: noqa: PLC0415
 
 import datetime as dt
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -64,6 +65,10 @@ def seal(
     site: Annotated[str, typer.Option("--site", help="This hospital's name, as trust files list it.")],
     key: KeyOption,
     output: Annotated[Path, typer.Option("--output", "-o", help="The candidate's folder.")],
+    where: Annotated[
+        list[str] | None, typer.Option("--where", help="The conditions the table was generated under.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="The seed it was generated with.")] = 0,
     release: Annotated[str | None, typer.Option("--release", help="The release's name.")] = None,
     passphrase_env: PassphraseOption = None,
     as_json: JsonOption = False,
@@ -71,8 +76,9 @@ def seal(
     r"""Bind a table, its schema, its audit and its spend into a sealed candidate.
 
     Refuses papers that do not belong together: a table that the audit did not judge, a policy other
-    than the one it was judged by, an audit or a spend that the ledger does not know. A candidate cannot
-    leave before the site's officer has approved it.
+    than the one it was judged by, an audit or a spend that the ledger does not know, rows that the model
+    does not draw with this seed under these conditions. A candidate cannot leave before the site's officer
+    has approved it.
 
     Example:
       synthkit release seal --table synthetic.csv --schema schema.toml --model model \
@@ -100,6 +106,7 @@ def seal(
             site=site,
         )
         _check_papers(papers)
+        _check_origin(papers.table, model, seed, where or ())
         candidate = _seal(papers, signing, release)
     candidate.write(output)
     _show(console, candidate, output)
@@ -145,7 +152,7 @@ def _check_audit(papers: _Papers) -> None:
 
 
 def _check_spend(papers: _Papers) -> None:
-    """The model's spend is no less than its events cost, and the ledger holds at least as much."""
+    """The model's spend is no less than its events cost, and is what the ledger holds for its study."""
     model, spend = papers.model, papers.model.spend
     if spend is None:
         if not papers.policy.release.allow_non_private:
@@ -162,12 +169,40 @@ def _check_spend(papers: _Papers) -> None:
             fix="no epsilon can be claimed: review the schema and train again",
         )
     check_spend(spend)
-    held = reported_epsilon(papers.ledger.history(model.study_digest), spend.delta)
+    history = papers.ledger.history(model.study_digest, schema=model.schema_digest)
+    held = reported_epsilon(history, spend.delta)
     if held < spend.epsilon * (1 - RECOMPUTED_TOLERANCE):
         raise LedgerError(
             "the ledger does not cover the model's spend",
             where=f"study {model.study}",
             fix="give the ledger the model was trained under",
+        )
+    # A receipt for part of the steps is true in itself and false as this model's.
+    if spend.epsilon < held * (1 - RECOMPUTED_TOLERANCE):
+        raise LedgerError(
+            "the model states less than the ledger holds for its study",
+            where=f"study {model.study}",
+            fix="seal the model that the study's last training wrote",
+        )
+
+
+def _check_origin(table: "SyntheticTable", model: Path, seed: int, where: Sequence[str]) -> None:
+    """The table is the model's own, row by row: drawn again, it has the same bytes.
+
+    Leaving out rows that resemble patients, or picking the best ones, is a query on the patients that no
+    budget paid for; the rows that remain show who is missing.
+    """
+    from synthkit.domain.conditions import parse_conditions
+    from synthkit.training.paper_artefact import open_model
+    from synthkit.training.synthesis import synthesize
+
+    trained = open_model(model)
+    conditions = parse_conditions(where, trained.schema)
+    if synthesize(trained, len(table), seed=seed, conditions=conditions).table.digest != table.digest:
+        raise ReleaseRefusedError(
+            "these are not the rows that the model draws with this seed and these conditions",
+            where="--table",
+            fix="give generate's --seed and --where; a table that was filtered or edited cannot leave",
         )
 
 

@@ -7,28 +7,32 @@ take a second or more stand inside the functions that need them; see the package
 # ruff: noqa: PLC0415
 
 import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from synthkit.cli.console import Console, epsilon_text, figure
-from synthkit.cli.loading import check_in_force, check_target, load_policy, load_schema, name_of
-from synthkit.cli.options import JsonOption, SchemaOption, SeedOption
+from synthkit.cli.console import Console, Progress, epsilon_text, figure
+from synthkit.cli.ledgers import TEMPLATE_ASSET, TEMPLATE_NOTE, open_ledger
+from synthkit.cli.loading import check_in_force, check_target, load_policy, load_schema, name_of, save_text
+from synthkit.cli.options import JsonOption, SchemaOption, SeedOption, ShareOption
+from synthkit.cli.train_paper import PaperJob, PaperOptions, is_paper_mode, train_as_published
 from synthkit.domain.canonical import JsonObject
+from synthkit.domain.documents import schema_to_toml
 from synthkit.domain.policy import SitePolicy
-from synthkit.domain.privacy import Budget
-from synthkit.errors import InputError, LedgerError
+from synthkit.domain.privacy import Budget, PrivacyEvent
+from synthkit.errors import InputError
+from synthkit.privacy.accounting import reported_epsilon
 from synthkit.privacy.ledger import Ledger
 
 if TYPE_CHECKING:
+    from synthkit.data.table import PatientTable
     from synthkit.domain.study import Study, TrainingPlan
     from synthkit.training.artefact import Model
     from synthkit.training.planning import Effort
-
-
-TEMPLATE_ASSET = "name-of-your-patient-population"
-"""What the shipped policies call the asset, until a hospital names its own."""
+    from synthkit.training.single_site import Job
 
 
 def train(
@@ -63,10 +67,38 @@ def train(
         float | None, typer.Option("--sample-rate", help="Chance of each patient to be in a step's batch.")
     ] = None,
     learning_rate: Annotated[float | None, typer.Option("--learning-rate", help="Adam's.")] = None,
+    preprocessing_share: ShareOption = None,
     seed: SeedOption = 0,
     unsafe_no_dp: Annotated[
         bool, typer.Option("--unsafe-no-dp", help="Train WITHOUT privacy. The model says so for ever.")
     ] = False,
+    mode: Annotated[
+        str,
+        typer.Option(
+            "--mode",
+            help="private, or paper: the published system, which keeps patients' rows (--unsafe-no-dp).",
+        ),
+    ] = "private",
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", help="Paper mode: passes over the patients. Default: 200.")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", help="Paper mode: patients in a batch. Default: 32.")
+    ] = None,
+    kl_weight: Annotated[
+        float | None, typer.Option("--kl-weight", help="Paper mode: beta in the last epoch. Default: 1.")
+    ] = None,
+    drop_rare: Annotated[
+        float | None,
+        typer.Option(
+            "--drop-rare",
+            help="Paper mode: drop columns of categories rarer than this share, in the paper 0.1 for drugs.",
+        ),
+    ] = None,
+    held_out: Annotated[
+        Path | None,
+        typer.Option("--held-out", help="Paper mode: train on 80 % of the patients, write the rest here."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     r"""Train a generator at one site under differential privacy.
@@ -75,16 +107,38 @@ def train(
     once the model is stored; a crash in between leaves it spent. The seed fixes the initial weights
     only: noise and sampling come from the operating system.
 
+    What the schema marks `provenance = "dp"` is bought first, with a share of epsilon, and the completed
+    schema is written beside the model, as MODEL.schema.toml. Later commands take that one.
+
+    With `--mode paper --unsafe-no-dp` the model is the published Med-VAE, for reproduction: its folder
+    holds the training patients' rows, and no shipped policy lets anything made with it leave.
+
     Example:
       synthkit train patients.csv --schema schema.toml --epsilon 3 --delta 1e-5 \
         --ledger patients.ledger --policy policy.toml --site north -o model
     """
     from synthkit.data.connectors import read_table
     from synthkit.training.planning import hyperparameters_without_privacy, plan_for
-    from synthkit.training.single_site import Job, check_trainable, train_privately, train_unsafe
+    from synthkit.training.single_site import Job, train_unsafe
 
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise InputError("exists and is not an empty folder", where=name_of(output), fix="name a new folder")
+    published = PaperOptions(
+        epochs=epochs, batch_size=batch_size, kl_weight=kl_weight, drop_rare=drop_rare, held_out=held_out
+    )
+    private = {"--epsilon": epsilon, "--ledger": ledger, "--steps": steps, "--sample-rate": sample_rate}
+    private["--preprocessing-share"] = preprocessing_share
+    if is_paper_mode(mode, published, generator=generator, is_unsafe=unsafe_no_dp, private=private):
+        paper = PaperJob(
+            table=table,
+            schema=load_schema(schema),
+            folder=output,
+            study=study or output.name,
+            site=site,
+            seed=seed,
+        )
+        train_as_published(paper, published, learning_rate=learning_rate, console=Console(as_json=as_json))
+        return
     if (epsilon is None) is not unsafe_no_dp:
         raise InputError(
             "give either --epsilon or --unsafe-no-dp", where="option --epsilon", fix="for example --epsilon 3"
@@ -92,6 +146,7 @@ def train(
     console = Console(as_json=as_json)
     rules, known = load_policy(policy), load_schema(schema)
     check_in_force(rules)
+    _check_share(preprocessing_share, is_draft=bool(known.to_buy()))
     effort = _effort(declared_size, steps, sample_rate, learning_rate, is_private=not unsafe_no_dp)
     job = Job(
         study=study or output.name,
@@ -101,25 +156,40 @@ def train(
         seed=seed,
     )
     with console.progress("reading the table") as progress:
-        rows = read_table(table, known, one_row_per_patient=True)
+        rows = read_table(table, known, is_draft=epsilon is not None)
         if epsilon is None:
             usual = hyperparameters_without_privacy(generator)
             plan = plan_for(generator, effort, target_epsilon=1.0, delta=delta, hyperparameters=usual)
             progress("training WITHOUT privacy")
             model = train_unsafe(rows, plan, job, folder=output, progress=progress.at)
+            outcome = _Outcome(model=model, plan=plan)
         else:
-            check_trainable(rows, job)
-            plan = plan_for(generator, effort, target_epsilon=epsilon, delta=delta)
-            _check_policy(rules, job.as_study(rows, plan))
-            if rules.asset == TEMPLATE_ASSET:
-                console.note("this policy names no patient population: copy it, name yours, sign it")
-            book = _open_ledger(ledger or table.with_name(table.name + ".ledger"), rules, site, plan)
-            quota = Budget(epsilon=rules.study.max_epsilon, delta=rules.budget.delta)
-            progress("training privately")
-            model = train_privately(
-                rows, plan, job, ledger=book, quota=quota, folder=output, progress=progress.at
+            terms = _Terms(
+                epsilon=epsilon,
+                delta=delta,
+                share=preprocessing_share,
+                generator=generator,
+                effort=effort,
+                policy=rules,
+                job=job,
+                ledger=ledger or table.with_name(table.name + ".ledger"),
+                folder=output,
             )
-    _show(console, model, plan, output)
+            outcome = _train_privately(rows, terms, console, progress)
+    _show(console, outcome, output)
+
+
+def _check_share(share: float | None, *, is_draft: bool) -> None:
+    if share is None:
+        return
+    if not 0 < share < 1:
+        raise InputError(
+            "must lie between 0 and 1", where="option --preprocessing-share", fix="for example 0.1"
+        )
+    if not is_draft:
+        raise InputError(
+            "the schema leaves nothing to be bought", where="option --preprocessing-share", fix="leave it out"
+        )
 
 
 def _effort(
@@ -137,39 +207,93 @@ def _effort(
     )
 
 
-def _check_policy(policy: SitePolicy, study: "Study") -> None:
-    """The policy's word on this plan, as for any study."""
+def _check_policy(policy: SitePolicy, study: "Study", bought: Sequence[PrivacyEvent]) -> None:
+    """The policy's word on this plan, with what the schema costs, as for any study."""
     from synthkit.domain.policy_check import check_study_against_policy
     from synthkit.privacy.accounting import admission_epsilon, check_delta
 
     entry = study.roster[0]
     check_delta(study.plan.delta, entry.declared_size)
-    planned = admission_epsilon(study.plan.total_events(), policy.budget.delta)
+    planned = admission_epsilon((*bought, *study.plan.total_events()), policy.budget.delta)
     today = dt.datetime.now(dt.UTC).date()
     check_study_against_policy(study, policy, planned_epsilon=planned, today=today)
 
 
-def _open_ledger(path: Path, policy: SitePolicy, site: str, plan: "TrainingPlan") -> Ledger:
-    """The asset's ledger; a new one with the policy's cap when there is none yet."""
-    if not path.exists():
+@dataclass(frozen=True, kw_only=True)
+class _Terms:
+    """On which terms to train privately: all public, all as given by options."""
+
+    epsilon: float
+    delta: float
+    share: float | None
+    generator: str
+    effort: "Effort"
+    policy: SitePolicy
+    job: "Job"
+    ledger: Path
+    folder: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Outcome:
+    """What a training made. `bought` is what its schema was bought with, `share` what was asked for it."""
+
+    model: "Model"
+    plan: "TrainingPlan"
+    bought: tuple[PrivacyEvent, ...] = ()
+    share: float | None = None
+    schema_file: Path | None = None
+
+
+def _train_privately(rows: "PatientTable", terms: _Terms, console: Console, progress: Progress) -> _Outcome:
+    """Buy what the schema leaves open, then train; whatever can be refused is refused before either."""
+    from synthkit.data.purchase import conform
+    from synthkit.training.planning import PREPROCESSING_SHARE, plan_for, purchase_for
+    from synthkit.training.purchasing import buy_schema, check_bought
+    from synthkit.training.single_site import check_trainable, train_privately
+
+    job, rules, path = terms.job, terms.policy, bought_schema_path(terms.folder)
+    check_trainable(rows, job)
+    purchase, share = None, terms.share if terms.share is not None else PREPROCESSING_SHARE
+    if rows.schema.to_buy():
         check_target(path)
-        return Ledger.create(
-            path, asset=policy.asset, site=site, budget=policy.budget, reference=plan.total_events()[0]
+        purchase = purchase_for(rows.schema, target_epsilon=share * terms.epsilon, delta=terms.delta)
+        bought = purchase.events
+    else:
+        known = Ledger.open(terms.ledger, asset=rules.asset) if terms.ledger.exists() else None
+        bought = check_bought(rows.schema, known)
+    plan = plan_for(
+        terms.generator, terms.effort, target_epsilon=terms.epsilon, delta=terms.delta, history=bought
+    )
+    _check_policy(rules, job.as_study(rows, plan), bought)
+    if rules.asset == TEMPLATE_ASSET:
+        console.note(TEMPLATE_NOTE)
+    book = open_ledger(terms.ledger, rules, job.site, reference=plan.total_events()[0])
+    quota = Budget(epsilon=rules.study.max_epsilon, delta=rules.budget.delta)
+    if purchase is not None:
+        # The training first: the quota's leading order is chosen for it.
+        book.check_room((*plan.total_events(), *bought), quota=quota)
+        progress("buying the schema")
+        completed = buy_schema(
+            rows, purchase, ledger=book, quota=quota, store=lambda s: save_text(path, schema_to_toml(s))
         )
-    ledger = Ledger.open(path, asset=policy.asset)
-    if ledger.site != site:
-        raise LedgerError("the ledger is another site's", where=name_of(path), fix="name its --site")
-    if ledger.budget != policy.budget:
-        raise LedgerError(
-            "its cap is not the policy's",
-            where=name_of(path),
-            fix="a cap is fixed for a ledger's whole life; use the policy it was opened under",
-        )
-    return ledger
+        rows = conform(rows, completed)
+    progress("training privately")
+    model = train_privately(
+        rows, plan, job, ledger=book, quota=quota, folder=terms.folder, progress=progress.at
+    )
+    if purchase is None:
+        return _Outcome(model=model, plan=plan, bought=bought)
+    return _Outcome(model=model, plan=plan, bought=bought, share=share, schema_file=path)
 
 
-def _show(console: Console, model: "Model", plan: "TrainingPlan", folder: Path) -> None:
-    spend = model.spend
+def bought_schema_path(folder: Path) -> Path:
+    """Where the completed schema of a draft is written: beside the model's folder, before the model is."""
+    return folder.with_name(folder.name + ".schema.toml")
+
+
+def _show(console: Console, outcome: _Outcome, folder: Path) -> None:
+    model, plan, spend = outcome.model, outcome.plan, outcome.model.spend
     document: JsonObject = {
         "model": str(folder),
         "study": model.study,
@@ -177,6 +301,7 @@ def _show(console: Console, model: "Model", plan: "TrainingPlan", folder: Path) 
         "encoder_provenance": model.encoder_provenance.value,
         "unsafe": not model.is_private,
         "spend": None,
+        "preprocessing": _preprocessing(outcome),
     }
     if spend is None:
         console.verdict("NOT PRIVATE", "nothing made from this model may be called private")
@@ -195,6 +320,7 @@ def _show(console: Console, model: "Model", plan: "TrainingPlan", folder: Path) 
         console.pairs(
             {
                 "epsilon": f"{epsilon_text(spend.epsilon)} at delta {figure(spend.delta)}, for one patient",
+                **_preprocessing_words(outcome),
                 "noise_multiplier": f"{figure(plan.noise_multiplier)}, and "
                 f"{figure(plan.prior_noise_multiplier)} for the prior",
                 "sample_rate": figure(plan.sample_rate),
@@ -202,3 +328,31 @@ def _show(console: Console, model: "Model", plan: "TrainingPlan", folder: Path) 
             }
         )
     console.result(document)
+
+
+def _preprocessing(outcome: _Outcome) -> JsonObject | None:
+    """What the schema was bought with; None when all of it is public."""
+    spend, schema = outcome.model.spend, outcome.model.schema
+    if spend is None or not outcome.bought:
+        return None
+    return {
+        "share": outcome.share,
+        "epsilon": reported_epsilon(outcome.bought, spend.delta),
+        "events": [event.to_json() for event in outcome.bought],
+        "columns": list(schema.bought()),
+        "schema": str(outcome.schema_file) if outcome.schema_file is not None else None,
+        "schema_digest": schema.digest,
+    }
+
+
+def _preprocessing_words(outcome: _Outcome) -> dict[str, str]:
+    document = _preprocessing(outcome)
+    if document is None:
+        return {}
+    share = f" (share {figure(outcome.share)})" if outcome.share is not None else ""
+    words = {
+        "of it bought": f"{', '.join(document['columns'])}, with {epsilon_text(document['epsilon'])}{share}"
+    }
+    if outcome.schema_file is not None:
+        words["schema"] = f"{outcome.schema_file}: give this one to later commands"
+    return words

@@ -2,7 +2,9 @@
 
 Knows the schema and the cells as text. Rules: each distinct value of a column is judged once and the
 judgement is spread over the rows; a violation names column, row and rule, and never the cell; column
-names are quoted back only when the file has the schema's header, for otherwise they may be cells.
+names are quoted back only when the file has the schema's header, for otherwise they may be cells. A
+column that was bought refuses less: a number is clamped to its bounds, an unknown category becomes other;
+one still to be bought takes any number or text.
 """
 
 import datetime as dt
@@ -18,7 +20,7 @@ import pandas as pd
 
 from synthkit.data.reading import RawTable, read_raw
 from synthkit.domain.levels import canonical_number
-from synthkit.domain.schema import Column, Kind, Schema
+from synthkit.domain.schema import OTHER, Column, Kind, Provenance, Schema
 from synthkit.domain.toml_reading import shown
 from synthkit.errors import SchemaError
 
@@ -110,10 +112,15 @@ class CheckResult:
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class CheckedCells:
-    """Typed cells by column (as `synthkit.data.table` describes), patient numbers, and what is wrong."""
+    """Typed cells by column (as `synthkit.data.table` describes), patient numbers, and what is wrong.
+
+    `lots`: one uint64 per row, a digest of the patient's id; without ids, of the row's cells and how
+    many equal rows stand above it. No other patient's cell has a part in it, nor the order of the rows.
+    """
 
     columns: dict[str, np.ndarray]
     patients: np.ndarray
+    lots: np.ndarray
     result: CheckResult
 
 
@@ -142,7 +149,8 @@ def check_cells(raw: RawTable, schema: Schema, *, one_row_per_patient: bool = Fa
         if column.name in raw.frame
     }
     patients = _check_patients(raw.frame, schema, one_row_per_patient, tally)
-    return CheckedCells(columns=columns, patients=patients, result=tally.result())
+    lots = _lots(raw.frame, schema)
+    return CheckedCells(columns=columns, patients=patients, lots=lots, result=tally.result())
 
 
 class _Tally:
@@ -204,6 +212,18 @@ def _check_patients(
     return np.asarray(codes, dtype=np.int64)
 
 
+def _lots(frame: pd.DataFrame, schema: Schema) -> np.ndarray:
+    """What each row's patient brings to a split: see `CheckedCells`."""
+    if schema.patient_id is not None and schema.patient_id in frame:
+        return pd.util.hash_array(frame[schema.patient_id].to_numpy(dtype=object), categorize=True)
+    cells = [name for name in sorted(schema.names) if name in frame]
+    if not cells:
+        return np.zeros(len(frame), dtype=np.uint64)
+    rows = pd.util.hash_pandas_object(frame[cells], index=False).to_numpy()
+    above = pd.Series(rows).groupby(rows, sort=False).cumcount().to_numpy()
+    return pd.util.hash_pandas_object(pd.DataFrame({"row": rows, "above": above}), index=False).to_numpy()
+
+
 Judgement = tuple[object, Rule | None]
 """A distinct cell's typed value, or the rule it breaks."""
 
@@ -231,9 +251,11 @@ def _judge_for(column: Column) -> Callable[[str], Judgement]:
         return lambda cell: _judge_date(cell, column)
     if column.is_numeric:
         return lambda cell: _judge_number(cell, column)
-    if not column.categories:
+    if not column.blank.categories:
         return lambda cell: (cell, None)
     levels = category_lookup(column.categories)
+    if column.is_bought:
+        return lambda cell: (_judge_category(cell, levels)[0] or OTHER, None)
     return lambda cell: _judge_category(cell, levels)
 
 
@@ -279,11 +301,22 @@ def _judge_date(cell: str, column: Column) -> Judgement:
 
 
 def _judge_bounds(number: float, column: Column) -> Judgement:
+    """Outside public bounds is an error; bought bounds are known to be too narrow for some, and clamp."""
+    if column.provenance is Provenance.DP:
+        return clamped(number, column) + 0.0, None
     if column.minimum is None or column.maximum is None:
         raise RuntimeError("a numeric column has bounds")
     if not column.minimum <= number <= column.maximum:
         return None, Rule.OUT_OF_BOUNDS
     return number + 0.0, None
+
+
+def clamped(number: float, column: Column) -> float:
+    """The number within bounds that were bought; itself for other columns. NaN stays."""
+    bounds = column.blank
+    if column.provenance is not Provenance.DP or bounds.minimum is None or bounds.maximum is None:
+        return number
+    return min(max(number, bounds.minimum), bounds.maximum) if number == number else number  # noqa: PLR0124
 
 
 def _expected(column: Column, rule: Rule) -> str:

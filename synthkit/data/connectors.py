@@ -21,7 +21,7 @@ from synthkit.data.reading import format_of, read_raw
 from synthkit.data.table import EPOCH, PatientTable, SyntheticTable
 from synthkit.domain.schema import Column, Kind, Schema
 from synthkit.domain.toml_reading import shown
-from synthkit.errors import InputError
+from synthkit.errors import InputError, SchemaError
 
 
 def read_frame(path: str | Path) -> pd.DataFrame:
@@ -34,7 +34,12 @@ def read_frame(path: str | Path) -> pd.DataFrame:
 
 
 def read_table(
-    path: str | Path, schema: Schema, *, where: str | None = None, one_row_per_patient: bool = False
+    path: str | Path,
+    schema: Schema,
+    *,
+    where: str | None = None,
+    one_row_per_patient: bool = False,
+    is_draft: bool = False,
 ) -> PatientTable:
     """Read patients' rows and check them.
 
@@ -44,13 +49,18 @@ def read_table(
             grouped the rows, and a visit column that is not a data column.
         where: What messages call the file; its name without the directory unless given.
         one_row_per_patient: Whether a patient's second row is refused.
+        is_draft: Whether columns may still have to be bought: any number or text fits them then.
 
     Raises:
         InputError: The file cannot be read as a table.
-        SchemaError: It does not fit; the message names the first violation.
+        SchemaError: It does not fit, the message names the first violation; or something is still to be
+            bought.
     """
+    if not is_draft:
+        _check_complete(schema)
     cells = _read_cells(Path(path), schema, where, one_row_per_patient)
-    return PatientTable(schema=schema, frame=_frame(cells, schema), patients=cells.patients)
+    frame = _frame(cells, schema)
+    return PatientTable(schema=schema, frame=frame, patients=cells.patients, lots=cells.lots)
 
 
 def read_synthetic(path: str | Path, schema: Schema, *, where: str | None = None) -> SyntheticTable:
@@ -60,10 +70,20 @@ def read_synthetic(path: str | Path, schema: Schema, *, where: str | None = None
         InputError: The file cannot be read as a table.
         SchemaError: It does not fit; the message names the first violation.
     """
+    _check_complete(schema)
     visit = schema.visit if schema.visit in schema.names else None
     released = Schema(columns=schema.columns, name=schema.name, visit=visit)
     cells = _read_cells(Path(path), released, where, False)
     return SyntheticTable(schema=schema, frame=_frame(cells, schema))
+
+
+def _check_complete(schema: Schema) -> None:
+    if schema.to_buy():
+        raise SchemaError(
+            "its bounds, bins or categories are still to be bought",
+            where=f"column {shown(schema.to_buy()[0])}",
+            fix="give the schema that `schema buy` or `train` completed",
+        )
 
 
 def _read_cells(path: Path, schema: Schema, where: str | None, one_row: bool) -> CheckedCells:

@@ -1,8 +1,8 @@
 """Encoding: from a table to states and back. A function of the schema alone.
 
 Knows bins, categories and the missing state. Refuses to look at a row when it is made: every
-parameter comes from the schema's public bounds and categories, so it may leave with a model. Fitting
-on any two sets of patients gives the same bytes.
+parameter comes from the schema's bounds and categories, public or bought, so it may leave with a model.
+Fitting on any two sets of patients gives the same bytes.
 
 Every column becomes one categorical variable. A numeric column's states are its declared spikes, then
 its bins; a whole-number column of few values has one state a value. A value is decoded uniformly
@@ -20,12 +20,15 @@ import pandas as pd
 from synthkit.data.table import PatientTable, SyntheticTable
 from synthkit.domain.canonical import JsonObject
 from synthkit.domain.conditions import Allowed, Condition, allowed
-from synthkit.domain.layout import Layout, StateWeights
+from synthkit.domain.layout import Layout, PatientStates, StateWeights
 from synthkit.domain.schema import Column, Kind, Scale, Schema
 from synthkit.errors import ConditionError, SchemaError
 
 BINS = 32
 """Bins of a numeric column. More bins follow a shape more closely and cost private training more noise."""
+
+MOST_ROWS = 50
+"""Rows of one patient that are trained on: bounds memory. Privacy does not rest on it."""
 
 MAX_SINGLE_VALUES = 48
 """A whole-number column with at most this many possible values gets one state per value."""
@@ -171,6 +174,20 @@ class Encoding:
         """States of every row, int64, shape (rows, columns)."""
         return np.column_stack([c.encode(table.frame[c.column.name]) for c in self.columns])
 
+    def encode_patients(self, table: PatientTable) -> PatientStates:
+        """States of every row, patient by patient; at most `MOST_ROWS` of one, spread over their rows."""
+        order = np.argsort(table.patients, kind="stable")
+        counts = np.unique(table.patients, return_counts=True)[1]
+        states = self.encode(table)[order]
+        if counts.max(initial=0) > MOST_ROWS:
+            ends = np.cumsum(counts)
+            kept = [
+                np.unique(np.linspace(e - n, e - 1, min(n, MOST_ROWS)).astype(int))
+                for e, n in zip(ends, counts, strict=True)
+            ]
+            states, counts = states[np.concatenate(kept)], np.array([rows.size for rows in kept])
+        return PatientStates(states=states, starts=np.concatenate([[0], np.cumsum(counts)]))
+
     def decode(
         self, states: np.ndarray, rng: np.random.Generator, conditions: Sequence[Condition] = ()
     ) -> SyntheticTable:
@@ -206,7 +223,8 @@ def fit_encoding(schema: Schema) -> Encoding:
     """The encoding of a schema. Reads no row, costs no budget.
 
     Raises:
-        SchemaError: A column's kind cannot be generated as one value a patient.
+        SchemaError: A column's kind cannot be generated as one value a patient, or something is still to
+            be bought.
     """
     return Encoding(schema=schema, columns=tuple(_fit_column(column) for column in schema))
 
@@ -218,17 +236,27 @@ def _fit_column(column: Column) -> ColumnEncoding:
             where=f"column {column.name}",
             fix="use a longitudinal generator, or declare its levels as categories",
         )
+    if column.is_to_buy:
+        raise SchemaError(
+            "its bounds, bins or categories are still to be bought",
+            where=f"column {column.name}",
+            fix="buy them with `schema buy`, or give public ones",
+        )
     edges = _edges(column) if column.is_numeric else np.zeros(0)
     return ColumnEncoding(column=column, edges=edges)
 
 
 def _edges(column: Column) -> np.ndarray:
-    """Bin edges from the public bounds; strictly increasing, first and last enclose the range."""
+    """Bin edges, given or from the bounds; strictly increasing, first and last enclose the range."""
     low, high = float(column.minimum or 0.0), float(column.maximum or 0.0)
     if column.is_whole:
         low, high = float(np.ceil(low)) - 0.5, float(np.floor(high)) + 0.5
-        if high - low <= MAX_SINGLE_VALUES:
-            return np.arange(low, high + 0.25)
+    if column.edges:
+        # Half a unit below a bin's first value: rounding then never moves a value across.
+        inner = np.array(column.edges) - (0.5 if column.is_whole else 0.5 * 10.0**-column.decimals)
+        return np.concatenate([[low], inner[(inner > low) & (inner < high)], [high]])
+    if column.is_whole and high - low <= MAX_SINGLE_VALUES:
+        return np.arange(low, high + 0.25)
     if column.scale is Scale.LOG:
         edges = low + np.expm1(np.linspace(0.0, np.log1p(high - low), BINS + 1))
     else:

@@ -101,7 +101,7 @@ def infer_schema(path: str | Path, *, patient_id: str | None = None) -> Inferenc
         raise SchemaError("no column is left to describe", where=where, fix="give a table with data columns")
     notes.append(
         "Every bound and category was read off the data: replace each by what is publicly known and set "
-        'provenance = "public"; private training refuses the rest.'
+        'provenance = "public", or set "dp" to buy it with budget; private training refuses the rest.'
     )
     schema = Schema(columns=tuple(columns), patient_id=chosen, ignored=tuple(ignored))
     return Inference(schema=schema, notes=tuple(notes))
@@ -171,13 +171,13 @@ def _categorical(entry: _Cells, kind: Kind) -> Column:
     return Column(
         name=entry.name,
         kind=kind,
-        categories=_ordered(entry.levels),
+        categories=ordered(entry.levels),
         missing=entry.missing,
         provenance=Provenance.DATA,
     )
 
 
-def _ordered(levels: Sequence[str]) -> tuple[str, ...]:
+def ordered(levels: Sequence[str]) -> tuple[str, ...]:
     """Levels in numeric order where all are numbers, else in text order; 1 and 1.0 are one level."""
     numbers = [to_decimal(level) for level in levels]
     if any(number is None for number in numbers) or not all(_is_number(level) for level in levels):
@@ -208,7 +208,7 @@ def _numeric(entry: _Cells) -> Column:
     exact = [to_decimal(level) or Decimal(0) for level in entry.levels]
     decimals = max(_decimals(number) for number in exact)
     if len(set(exact)) == 1 or (decimals == 0 and len(set(exact)) <= MOST_ORDINAL_LEVELS):
-        levels = _ordered(entry.levels)
+        levels = ordered(entry.levels)
         kinds = {1: Kind.CATEGORICAL, 2: Kind.BINARY}
         return _categorical(entry, kinds.get(len(levels), Kind.ORDINAL))
     values = np.array([float(number) for number in exact])

@@ -6,10 +6,10 @@ missing: None). Rules: a PatientTable never shows its rows in a repr or message,
 released; only a SyntheticTable has a digest and can leave.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -24,12 +24,15 @@ EPOCH = date(1970, 1, 1)
 class PatientTable:
     """Real patients' rows, checked against their schema.
 
-    `patients` holds one integer per row, equal for rows of one patient; never an identifier.
+    `patients` holds one integer per row, equal for rows of one patient; never an identifier. `lots`
+    holds one uint64 per row that depends on that patient alone (`synthkit.data.checking`), by which a
+    split decides; None: made in memory, where the patient's number stands for it.
     """
 
     schema: Schema
     frame: pd.DataFrame
     patients: np.ndarray
+    lots: np.ndarray | None = None
 
     def __repr__(self) -> str:
         return f"PatientTable(schema={self.schema.name!r}, columns={len(self.schema)}, rows=<private>)"
@@ -50,22 +53,35 @@ class PatientTable:
             if rows.dtype != np.bool_
             else self.frame.loc[rows].reset_index(drop=True),
             patients=self.patients[rows],
+            lots=None if self.lots is None else self.lots[rows],
         )
 
-    def split(self, shares: tuple[float, ...], *, seed: int) -> tuple["PatientTable", ...]:
-        """Split by patient into disjoint tables with about these shares (which sum to at most 1).
+    def split(
+        self, shares: tuple[float, ...], *, seed: int, purpose: str = "sets"
+    ) -> tuple["PatientTable", ...]:
+        """Split by patient into disjoint tables of about these shares (which sum to at most 1).
 
-        The seed makes the split reproducible; it has no part in any privacy noise.
+        Each patient's part follows from the seed and that patient alone. Were it drawn from a
+        permutation of all, one patient more or less would move others between the parts, and a
+        generator trained on one part would not protect a patient of the whole table, however much
+        noise it adds. So the parts' sizes vary by chance. `purpose` keeps splits of different kinds
+        independent: a part of one split, split again with the same seed, is divided evenly.
+
+        The seed makes the split reproducible; it may be known, and has no part in any privacy noise.
         """
-        return tuple(self.take(mask) for mask in self.split_masks(shares, seed=seed))
+        return tuple(self.take(mask) for mask in self.split_masks(shares, seed=seed, purpose=purpose))
 
-    def split_masks(self, shares: tuple[float, ...], *, seed: int) -> tuple[np.ndarray, ...]:
+    def split_masks(
+        self, shares: tuple[float, ...], *, seed: int, purpose: str = "sets"
+    ) -> tuple[np.ndarray, ...]:
         """The same split as boolean masks over the rows, one a share."""
-        rng = np.random.default_rng(seed)
-        ids = rng.permutation(np.unique(self.patients))
-        cuts = np.floor(np.cumsum((0.0, *shares)) * ids.size + 1e-9).astype(int)
-        groups = [ids[start:stop] for start, stop in pairwise(cuts)]
-        return tuple(np.isin(self.patients, group) for group in groups)
+        lots = self.patients if self.lots is None else self.lots
+        levels, rows = np.unique(lots, return_inverse=True)
+        named = (f"{purpose}:{seed}:{lot}".encode() for lot in levels.tolist())
+        digests = b"".join(hashlib.sha256(name).digest()[:8] for name in named)
+        places = np.frombuffer(digests, dtype="<u8") / 2.0**64
+        parts = np.searchsorted(np.cumsum(shares), places, side="right")[rows]
+        return tuple(parts == part for part in range(len(shares)))
 
 
 def pool(tables: Sequence[PatientTable]) -> PatientTable:

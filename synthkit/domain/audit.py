@@ -11,6 +11,10 @@ from enum import StrEnum
 from synthkit.domain.canonical import JsonObject, digest_of
 from synthkit.errors import InputError
 
+COARSE_EFFECTS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+"""How finely a detectable effect leaves the site. It follows from the numbers of patients: to a hundredth it
+would tell a hospital of about a hundred how many it has, give or take two."""
+
 
 class Verdict(StrEnum):
     """PASS opens the gate by itself. A crash or a NaN is INVALID, never PASS."""
@@ -167,7 +171,8 @@ class AuditReport:
 
     def coarse(self) -> JsonObject:
         """The part that may leave the site: verdict, limits, attack names and detectable effects
-        rounded up to one hundredth. No rate, p value or reason computed from patients.
+        rounded up to one of `COARSE_EFFECTS`. No rate, p value or reason computed from patients, and no
+        digest of the report either: who knows all patients but one could compute it for both cases.
         """
         return {
             "verdict": self.verdict.value,
@@ -175,7 +180,7 @@ class AuditReport:
                 {
                     "name": attack.name,
                     "statistic": attack.statistic,
-                    "minimum_detectable_effect": math.ceil(attack.minimum_detectable_effect * 100) / 100,
+                    "minimum_detectable_effect": _coarse_effect(attack.minimum_detectable_effect),
                 }
                 for attack in self.attacks
                 if attack.decides
@@ -186,8 +191,11 @@ class AuditReport:
             "alpha": self.alpha,
             "attempt": self.attempt,
             "versions": dict(self.versions),
-            "report_digest": self.digest,
         }
+
+
+def _coarse_effect(effect: float) -> float:
+    return next((step for step in COARSE_EFFECTS if effect <= step), 1.0)
 
 
 def _report(document: JsonObject) -> AuditReport:

@@ -101,6 +101,10 @@ def _checked_value(value: str, operator: Operator, column: Column, where: str) -
             f"{shown(column.name)} lists no categories", where=where, fix="list them in the schema"
         )
     level = match_category(value, column.categories)
+    if operator in ORDER and level is not None and level not in column.ranked:
+        raise ConditionError(
+            f"{shown(level)} stands for many and has no order", where=where, fix="use = or !="
+        )
     if level is not None:
         return level
     number_levels = _number_levels(column)
@@ -120,8 +124,8 @@ def _outside(column: Column, where: str, low: str, high: str) -> ConditionError:
 
 
 def _number_levels(column: Column) -> tuple[Decimal, ...]:
-    """The categories as numbers, when every one of them is a number; else empty."""
-    levels = [to_decimal(level) for level in column.categories]
+    """The comparable categories as numbers, when every one of them is a number; else empty."""
+    levels = [to_decimal(level) for level in column.ranked]
     return tuple(level for level in levels if level is not None) if None not in levels else ()
 
 
@@ -192,6 +196,8 @@ def _level_meets(column: Column, index: int, condition: Condition) -> bool:
     level = column.categories[index]
     if condition.operator not in ORDER:
         return (level in condition.values) is not (condition.operator is Operator.NOT_EQUAL)
+    if level not in column.ranked:
+        return False
     numbers = _number_levels(column)
     if numbers:
         return _compares(numbers[index], condition.operator, Decimal(condition.values[0]))

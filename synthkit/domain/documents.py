@@ -23,7 +23,7 @@ EPOCH = dt.date(1970, 1, 1)
 NUMERIC_DECIMALS = 2
 """Decimals of a `numeric` column that declares none: losing them silently would be worse."""
 
-BOUND_KEYS = ("minimum", "maximum", "decimals", "scale", "spikes")
+BOUND_KEYS = ("minimum", "maximum", "decimals", "scale", "spikes", "edges", "bins")
 COLUMN_KEYS = ("categories", "unit", "missing", "provenance", "role", *BOUND_KEYS)
 PUBLIC_KEY = re.compile(r"(?:[0-9a-f]{64})?")
 PLAN_NUMBERS = (
@@ -42,7 +42,8 @@ def schema_from_toml(text: str, where: str) -> Schema:
     """Read a schema. `where` names the document in messages, for example its file name.
 
     A column that states no provenance is public: whoever writes a bound by hand vouches for it, and
-    `schema infer` marks every bound it reads off the data.
+    `schema infer` marks every bound it reads off the data. A column whose provenance is "dp" may be empty
+    unless it says otherwise: whether a cell was missing is not read off the rows either.
 
     Raises:
         InputError: The text is not TOML.
@@ -85,7 +86,8 @@ def _column(section: Section, name: str) -> Column:
     for key in ("categories",) if kind in NUMERIC_KINDS else BOUND_KEYS:
         if section.has(key):
             raise section.error(f"does not belong to a column of kind {kind.value}", key, "remove it")
-    low, high, spikes = _bounds(section, kind)
+    low, high, spikes, edges = _bounds(section, kind)
+    provenance = Provenance(section.choice("provenance", ("public", "dp", "data"), "public"))
     return Column(
         name=name,
         kind=kind,
@@ -93,26 +95,34 @@ def _column(section: Section, name: str) -> Column:
         maximum=high,
         categories=_categories(section),
         unit=section.text("unit"),
-        missing=section.flag("missing"),
-        provenance=Provenance(section.choice("provenance", ("public", "dp", "data"), "public")),
+        missing=section.flag("missing", default=provenance is Provenance.DP),
+        provenance=provenance,
         decimals=_decimals(section, kind),
         scale=Scale(section.choice("scale", ("linear", "log"), "linear")),
         spikes=spikes,
         target=section.choice("role", ("target", ""), "") == "target",
+        edges=edges,
+        bins=Provenance(section.choice("bins", ("public", "dp"), "public")),
     )
 
 
-def _bounds(section: Section, kind: Kind) -> tuple[float | None, float | None, tuple[float, ...]]:
+_Bounds = tuple[float | None, float | None, tuple[float, ...], tuple[float, ...]]
+
+
+def _bounds(section: Section, kind: Kind) -> _Bounds:
+    """Minimum, maximum, spikes and edges."""
     if kind is Kind.DATETIME:
         low, high = (_days(section.date(key)) if section.has(key) else None for key in BOUND_KEYS[:2])
-        return low, high, tuple(_days(day) for day in section.dates("spikes"))
+        spikes, edges = (tuple(_days(day) for day in section.dates(key)) for key in ("spikes", "edges"))
+        return low, high, spikes, edges
     low, high = (section.number(key) if section.has(key) else None for key in BOUND_KEYS[:2])
-    spikes = section.numbers("spikes")
+    spikes, edges = section.numbers("spikes"), section.numbers("edges")
     if kind is Kind.INTEGER:
-        for key, value in (("minimum", low), ("maximum", high), *(("spikes", spike) for spike in spikes)):
-            if value is not None and not value.is_integer():
+        named = {"minimum": (low,), "maximum": (high,), "spikes": spikes, "edges": edges}
+        for key, values in named.items():
+            if any(value is not None and not value.is_integer() for value in values):
                 raise section.error("must be whole in an integer column", key)
-    return low, high, spikes
+    return low, high, spikes, edges
 
 
 def _days(date: dt.date) -> float:
@@ -156,8 +166,8 @@ def _column_to_toml(column: Column) -> str:
         lines.append(f"categories = {_listed(_quoted(level) for level in column.categories)}")
     if column.unit:
         lines.append(f"unit = {_quoted(column.unit)}")
-    if column.missing:
-        lines.append("missing = true")
+    if column.missing or column.provenance is Provenance.DP:
+        lines.append(f"missing = {str(column.missing).lower()}")
     lines.append(f'provenance = "{column.provenance.value}"')
     if column.target:
         lines.append('role = "target"')
@@ -178,6 +188,10 @@ def _bounds_to_toml(column: Column) -> list[str]:
         lines.append(f'scale = "{column.scale.value}"')
     if column.spikes:
         lines.append(f"spikes = {_listed(form(spike) for spike in column.spikes)}")
+    if column.edges:
+        lines.append(f"edges = {_listed(form(edge) for edge in column.edges)}")
+    if column.bins is not Provenance.PUBLIC:
+        lines.append(f'bins = "{column.bins.value}"')
     return lines
 
 

@@ -1,12 +1,14 @@
 """Schema and Column: what is publicly known about a table before any row is read.
 
-Knows names, kinds, public bounds and categories. Refuses to know any row. Rule: a bound or category
-carries its provenance; what was read off private rows (`"data"`) blocks private training.
+Knows names, kinds, public bounds and categories. Refuses to know any row. Rules: a bound or category
+carries its provenance; what was read off private rows (`"data"`) blocks private training; what is marked
+`"dp"` counts only once it was bought, and whatever a draft says in its place is not believed.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from itertools import pairwise
 
 from synthkit.domain.canonical import JsonObject, digest_of
 from synthkit.errors import SchemaError
@@ -29,8 +31,8 @@ class Kind(StrEnum):
 class Provenance(StrEnum):
     """Where a column's bounds or categories come from.
 
-    PUBLIC: known without the rows (a code list, a clinical range). DP: bought with budget.
-    DATA: read off the rows; private training refuses it.
+    PUBLIC: known without the rows (a code list, a clinical range). DP: bought with budget, or, in a
+    draft, to be bought. DATA: read off the rows; private training refuses it.
     """
 
     PUBLIC = "public"
@@ -51,6 +53,9 @@ NUMERIC_KINDS = frozenset({Kind.NUMERIC, Kind.INTEGER, Kind.DURATION, Kind.DATET
 MAX_CATEGORIES = 10_000
 """A column with more levels is a free text or an identifier, not a category."""
 
+OTHER = "other"
+"""Last category of every bought list: it stands for all levels too rare to be bought."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
@@ -59,7 +64,12 @@ class Column:
     `minimum` and `maximum` are inclusive, in `unit`; for a datetime they are days since 1970-01-01.
     `categories` is the full, ordered list of levels as text. `missing` says whether a cell may be
     empty. `decimals` is the number of decimals of every released value (0 for whole numbers).
-    `spikes` are values known in advance to be frequent, each kept as a state of its own.
+    `spikes` are values known in advance to be frequent, each kept as a state of its own. `edges` are the
+    first values of the second and every further bin, ascending; empty: the bins follow from the bounds.
+
+    `provenance` speaks of bounds and categories, `bins` of edges and spikes. With `provenance` DP all of
+    them are bought; with `bins` DP alone the bounds are public and the edges bought. A bought column is
+    told from a draft by its edges, or by `OTHER` as its last category.
     """
 
     name: str
@@ -74,25 +84,48 @@ class Column:
     scale: Scale = Scale.LINEAR
     spikes: tuple[float, ...] = ()
     target: bool = False
+    edges: tuple[float, ...] = ()
+    bins: Provenance = Provenance.PUBLIC
 
     def __post_init__(self) -> None:
         where = f"column {self.name}"
+        if self.bins is Provenance.DATA or (self.bins is Provenance.DP and not self.is_numeric):
+            raise SchemaError('bins is "public" or, in a numeric column, "dp"', where=where, fix="correct it")
         if self.is_numeric:
-            self._check_bounds(where)
-        elif self.kind is not Kind.CODE:
+            self._check_numeric(where)
+            return
+        if self.edges:
+            raise SchemaError(f"a {self.kind} column has no edges", where=where, fix="remove edges")
+        if self.kind in (Kind.BINARY, Kind.EVENT) and self.provenance is Provenance.DP:
+            raise SchemaError(
+                f"the two categories of a {self.kind} column cannot be bought",
+                where=where,
+                fix='list the two and set provenance = "public"',
+            )
+        if self.kind is not Kind.CODE and not (self.is_to_buy and not self.categories):
             self._check_categories(where)
 
-    def _check_bounds(self, where: str) -> None:
+    def _check_numeric(self, where: str) -> None:
         if self.categories:
             raise SchemaError("a numeric column has no categories", where=where, fix="remove categories")
+        if not 0 <= self.decimals <= 9:
+            raise SchemaError("decimals is not within 0 to 9", where=where, fix="give 0 to 9")
+        if self.provenance is Provenance.DP and not self.edges and self.minimum is self.maximum is None:
+            return
+        self._check_bounds(where)
+
+    def _check_bounds(self, where: str) -> None:
         if self.minimum is None or self.maximum is None:
             raise SchemaError("minimum and maximum are missing", where=where, fix="give the public bounds")
         if not self.minimum < self.maximum:
             raise SchemaError("minimum is not below maximum", where=where, fix="correct the bounds")
-        if not 0 <= self.decimals <= 9:
-            raise SchemaError("decimals is not within 0 to 9", where=where, fix="give 0 to 9")
         if any(not self.minimum <= spike <= self.maximum for spike in self.spikes):
             raise SchemaError("a spike lies outside the bounds", where=where, fix="correct spikes")
+        ascending = (self.minimum, *self.edges)
+        if any(not low < high for low, high in pairwise(ascending)) or ascending[-1] > self.maximum:
+            raise SchemaError("edges do not ascend within the bounds", where=where, fix="correct edges")
+        if self.is_whole and any(not edge.is_integer() for edge in self.edges):
+            raise SchemaError("an edge is not whole in a column of whole numbers", where=where)
 
     def _check_categories(self, where: str) -> None:
         if self.minimum is not None or self.maximum is not None:
@@ -120,9 +153,44 @@ class Column:
         """Whether every value is a whole number (days count as whole)."""
         return self.kind in (Kind.INTEGER, Kind.DATETIME) or (self.is_numeric and self.decimals == 0)
 
+    @property
+    def buys_bins(self) -> bool:
+        """Whether a numeric column's division into bins is bought, or still to be."""
+        return self.is_numeric and Provenance.DP in (self.provenance, self.bins)
+
+    @property
+    def is_to_buy(self) -> bool:
+        """Whether the column asks for something to be bought and it is not there yet."""
+        if self.is_numeric:
+            return self.buys_bins and not self.edges
+        return self.provenance is Provenance.DP and self.categories[-1:] != (OTHER,)
+
+    @property
+    def is_bought(self) -> bool:
+        """Whether the column claims to have been bought; only a ledger can tell whether it was."""
+        return (self.buys_bins or self.provenance is Provenance.DP) and not self.is_to_buy
+
+    @property
+    def ranked(self) -> tuple[str, ...]:
+        """The categories that can be compared: a bought `OTHER` is neither above nor below any."""
+        return self.categories[:-1] if self.is_bought else self.categories
+
+    @property
+    def blank(self) -> "Column":
+        """The column without what is still to be bought, whatever a draft says in its place."""
+        if not self.is_to_buy or self.provenance is not Provenance.DP:
+            return self
+        return replace(self, minimum=None, maximum=None, categories=(), spikes=(), scale=Scale.LINEAR)
+
     def to_json(self) -> JsonObject:
-        """All fields, in the canonical document's form."""
+        """All fields, in the canonical document's form; edges and bins only where there are any."""
+        bought: JsonObject = {}
+        if self.edges:
+            bought["edges"] = list(self.edges)
+        if self.bins is not Provenance.PUBLIC:
+            bought["bins"] = self.bins.value
         return {
+            **bought,
             "name": self.name,
             "kind": self.kind.value,
             "minimum": self.minimum,
@@ -153,6 +221,8 @@ class Column:
             scale=Scale(document["scale"]),
             spikes=tuple(document["spikes"]),
             target=document["target"],
+            edges=tuple(document.get("edges", ())),
+            bins=Provenance(document.get("bins", Provenance.PUBLIC.value)),
         )
 
 
@@ -214,6 +284,19 @@ class Schema:
     def not_public(self) -> tuple[str, ...]:
         """Names of the columns whose bounds or categories were read off the data."""
         return tuple(c.name for c in self.columns if c.provenance is Provenance.DATA)
+
+    def to_buy(self) -> tuple[str, ...]:
+        """Names of the columns that ask for something to be bought and do not have it yet."""
+        return tuple(c.name for c in self.columns if c.is_to_buy)
+
+    def bought(self) -> tuple[str, ...]:
+        """Names of the columns that claim to have been bought."""
+        return tuple(c.name for c in self.columns if c.is_bought)
+
+    @property
+    def blank(self) -> "Schema":
+        """The schema without what is still to be bought: all that a purchase may know beforehand."""
+        return replace(self, columns=tuple(column.blank for column in self.columns))
 
     def to_json(self) -> JsonObject:
         """All fields, in the canonical document's form."""

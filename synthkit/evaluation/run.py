@@ -73,7 +73,7 @@ def evaluate(
     if max_rows is not None and max_rows < 2:
         raise InputError("it is below 2", where="max_rows", fix="give at least 2, or leave it out")
     _check(real, synthetic, train, others)
-    halves = real.split((0.5, 0.5), seed=seed)
+    halves = real.split((0.5, 0.5), seed=seed, purpose="halves")
     baseline, test = (halves[0], halves[1]) if train is None else (train, real)
     sets = {"real": baseline.frame, "synthetic": synthetic.frame}
     sets |= {OTHER + label: table.frame for label, table in others.items()}

@@ -1,14 +1,26 @@
 """From a target epsilon to a training plan. Knows no rows: everything follows from public figures."""
 
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from synthkit.domain.privacy import DpSgdEvent, GaussianEvent
+from synthkit.data.purchase import Purchase
+from synthkit.domain.privacy import DpSgdEvent, GaussianEvent, PrivacyEvent
+from synthkit.domain.schema import Schema
 from synthkit.domain.study import TrainingPlan
+from synthkit.errors import InputError
 from synthkit.privacy.accounting import admission_epsilon, calibrate_noise_multiplier
+from synthkit.privacy.renyi import FAILURE_SHARE
 
 PRIOR_SHARE = 0.4
 """The prior's one Gaussian mechanism alone may cost this share of epsilon. Epsilons compose far below
 their sum: at epsilon 3 it raises the steps' noise by about a tenth."""
+
+PREPROCESSING_SHARE = 0.1
+"""What is bought before a training may alone cost this share of epsilon, unless said otherwise."""
+
+NAME_PURCHASES = 10
+"""Purchases of categories that the failure share of an asset's delta has room for in its whole life."""
 
 MAX_GRAD_NORM = 1.0
 
@@ -62,8 +74,17 @@ def plan_for(
     target_epsilon: float,
     delta: float,
     hyperparameters: dict[str, float] | None = None,
+    history: Sequence[PrivacyEvent] = (),
 ) -> TrainingPlan:
-    """The plan whose admission bound is at most `target_epsilon`, with the least noise.
+    """The plan whose admission bound, with `history`, is at most `target_epsilon`, with the least noise.
+
+    Args:
+        generator: Its kind.
+        effort: How long to train.
+        target_epsilon: For everything together.
+        delta: The guarantee's.
+        hyperparameters: What departs from the generator's defaults.
+        history: What the same model rests on besides, such as a bought schema.
 
     Raises:
         InputError: No noise reaches the target, or a figure is out of range.
@@ -80,7 +101,7 @@ def plan_for(
             delta=delta,
             sample_rate=effort.sample_rate,
             steps=steps,
-            history=(prior,),
+            history=(*history, prior),
             reference=DpSgdEvent(noise_multiplier=noise, sample_rate=effort.sample_rate, steps=steps),
         )
     return TrainingPlan(
@@ -98,12 +119,45 @@ def plan_for(
 
 
 def _prior_noise(epsilon: float, delta: float) -> float:
-    """Smallest noise multiplier, up to a hundredth, of one Gaussian mechanism of this epsilon."""
+    """Noise multiplier of one Gaussian mechanism of this epsilon."""
+    return _least_noise(lambda noise: (GaussianEvent(noise_multiplier=noise),), epsilon, delta)
+
+
+def purchase_for(draft: Schema, *, target_epsilon: float, delta: float) -> Purchase:
+    """The purchase of all that a draft leaves open, for at most `target_epsilon` in all.
+
+    Raises:
+        InputError: Nothing is to be bought, part was bought already, or no noise reaches the target.
+    """
+    if not draft.to_buy():
+        raise InputError("leaves nothing to be bought", where="the schema", fix='set provenance = "dp"')
+    if draft.bought():
+        raise InputError(
+            "was bought already, while others are still to be",
+            where=f"column {draft.bought()[0]}",
+            fix="buy them together: take its edges, or its category other, out again",
+        )
+    # Far below the share, so that several purchases fit.
+    failure_delta = delta * FAILURE_SHARE / NAME_PURCHASES
+
+    def purchase(noise: float) -> Purchase:
+        return Purchase(draft=draft.blank, noise_multiplier=noise, failure_delta=failure_delta)
+
+    return purchase(_least_noise(lambda noise: purchase(noise).events, target_epsilon, delta))
+
+
+def _least_noise(events: Callable[[float], tuple[PrivacyEvent, ...]], epsilon: float, delta: float) -> float:
+    """Smallest noise multiplier, up to a hundredth, whose events cost at most this epsilon.
+
+    Raises:
+        InputError: There is none up to 1000.
+    """
     low, high = 1, 100_000  # hundredths
+    if not (math.isfinite(epsilon) and admission_epsilon(events(high / 100), delta) <= epsilon):
+        raise InputError(f"no noise reaches epsilon {epsilon:g} at delta {delta:g}", fix="raise epsilon")
     while low < high:
         middle = (low + high) // 2
-        event = GaussianEvent(noise_multiplier=middle / 100)
-        if admission_epsilon((event,), delta) <= epsilon:
+        if admission_epsilon(events(middle / 100), delta) <= epsilon:
             high = middle
         else:
             low = middle + 1

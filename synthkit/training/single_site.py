@@ -11,15 +11,15 @@ from pathlib import Path
 from synthkit.data.encoding import fit_encoding
 from synthkit.data.table import PatientTable
 from synthkit.domain.privacy import Budget, EncoderProvenance, PrivacySpend
-from synthkit.domain.schema import Provenance
 from synthkit.domain.study import Site, Study, TrainingPlan
-from synthkit.errors import InputError, SchemaError
+from synthkit.errors import InputError
 from synthkit.federation.messages import digest_weights
 from synthkit.generators.base import Generator
 from synthkit.privacy.accounting import spend_of
 from synthkit.privacy.ledger import Ledger
 from synthkit.training.artefact import Model, new_generator, save_model
 from synthkit.training.loop import LoopState, Progress, fit_prior, train
+from synthkit.training.purchasing import check_bought, check_reviewed
 from synthkit.training.unsafe import UnsafeNoPrivacy
 
 
@@ -60,11 +60,12 @@ def train_privately(
     """Train under the ledger and save the model into `folder`.
 
     Raises:
-        SchemaError: A bound or category was read off the rows.
+        SchemaError: A bound or category was read off the rows, or was not bought under this ledger.
         BudgetExceededError: The asset's cap or the quota has no room; nothing was drawn.
         InputError: Too few patients, or the folder cannot be written.
     """
     check_trainable(table, job)
+    check_bought(table.schema, ledger)
     study = job.as_study(table, plan)
     generator = new_generator(plan.generator, table.schema, plan.hyperparameters, seed=job.seed)
     reservation = ledger.reserve(
@@ -75,7 +76,7 @@ def train_privately(
         study_budget=quota,
     )
     _run(generator, table, plan, job, privacy=None, progress=progress)
-    spend = spend_of(ledger.history(study.digest), plan.delta)
+    spend = spend_of(ledger.history(study.digest, schema=table.schema.digest), plan.delta)
     model = _model(generator, table, job, study.digest, spend)
     save_model(model, folder)
     ledger.commit(reservation, reply_digest=digest_weights(generator.get_weights()))
@@ -99,36 +100,14 @@ def train_unsafe(
 
 
 def check_trainable(table: PatientTable, job: Job) -> None:
-    """Refuse what private training cannot start from, before any budget is touched.
+    """Refuse what neither a purchase nor private training can start from, before any budget is touched.
 
     Raises:
-        SchemaError: A parameter is neither public nor bought, or a patient has several rows.
+        SchemaError: A bound or category was read off the rows.
         InputError: Fewer patients than the policy's floor.
     """
-    _check_public(table)
+    check_reviewed(table.schema)
     _check_enough(table, job)
-
-
-def _check_public(table: PatientTable) -> None:
-    """Refuse a schema with parameters that are neither public nor yet bought.
-
-    Raises:
-        SchemaError: Names the first such column.
-    """
-    read_off = table.schema.not_public()
-    if read_off:
-        raise SchemaError(
-            "its bounds or categories were read off the patients' rows",
-            where=f"column {read_off[0]}",
-            fix='review them and set provenance = "public"; private training refuses "data"',
-        )
-    bought = [column.name for column in table.schema if column.provenance is Provenance.DP]
-    if bought:
-        raise SchemaError(
-            "bounds or categories cannot be bought with budget in this version",
-            where=f"column {bought[0]}",
-            fix='give public ones and set provenance = "public"',
-        )
 
 
 def _check_enough(table: PatientTable, job: Job) -> None:
@@ -137,12 +116,6 @@ def _check_enough(table: PatientTable, job: Job) -> None:
             f"fewer patients than {job.min_patients}: noise would drown them",
             where=f"site {job.site}",
             fix="use more patients, or join a federation",
-        )
-    if table.patient_count < len(table):
-        raise SchemaError(
-            "a patient has several rows, this generator takes one",
-            where=f"column {table.schema.patient_id}",
-            fix="keep one row a patient",
         )
 
 
@@ -155,7 +128,7 @@ def _run(
     privacy: type[UnsafeNoPrivacy] | None,
     progress: Progress | None,
 ) -> None:
-    states = fit_encoding(table.schema).encode(table)
+    states = fit_encoding(table.schema).encode_patients(table)
     train(
         generator,
         states,

@@ -39,7 +39,8 @@ def read_model_header(folder: Path) -> ModelHeader:
     """Read a model's header and check that the weights beside it are the ones it names.
 
     Raises:
-        InputError: No model folder, of another format, malformed, or with other weights.
+        InputError: No model folder, of another format, malformed, with other weights, or with a spend
+            beside an encoder that was trained on the patients without DP.
     """
     where = f"model {name_of(folder)}"
     if not folder.is_dir():
@@ -50,6 +51,12 @@ def read_model_header(folder: Path) -> ModelHeader:
     header = _parsed(lambda: _header(document, where), where)
     if header.spend is None and document.get("unsafe") is not True:
         raise InputError("states neither a spend nor unsafe = true", where=where, fix="train it again")
+    if header.spend is not None and not header.encoder_provenance.allows_claim:
+        raise InputError(
+            "the encoder was trained on the patients without DP, so no epsilon can be claimed",
+            where=where,
+            fix="train with a public encoder or one trained with DP",
+        )
     weights = folder / WEIGHTS
     if not weights.is_file() or sha256_hex(weights.read_bytes()) != header.weights_sha256:
         raise InputError("the weights are not the header's", where=where, fix="train it again")

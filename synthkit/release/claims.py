@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from synthkit.domain.audit import Verdict
 from synthkit.domain.canonical import JsonObject, canonical_json, digest_of, sha256_hex
 from synthkit.domain.policy import ReleaseRules
-from synthkit.domain.privacy import EncoderProvenance
 from synthkit.domain.release import Approval, BundleManifest, Decision, SiteStatement
 from synthkit.errors import BundleError, ReleaseRefusedError
 from synthkit.release.documents import quoted
@@ -114,9 +113,9 @@ def check_encoders(statements: Sequence[SiteStatement]) -> None:
     Raises:
         BundleError: A site states a spend and NON_DP provenance.
     """
-    non_dp = {EncoderProvenance.NON_DP}
+    sound = all(statement.encoder_provenance.allows_claim for statement in statements)
     for statement in statements:
-        if statement.spend is not None and non_dp & {other.encoder_provenance for other in statements}:
+        if statement.spend is not None and not sound:
             raise BundleError(
                 "claims DP, but an encoder was trained on patients without DP",
                 where=f"statement of {quoted(statement.site)}",

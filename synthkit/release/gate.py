@@ -89,7 +89,7 @@ def _check_claim(rules: ReleaseRules, *, private: bool, encoder_provenance: Enco
             "the generator was trained without DP",
             "train it with DP, or change the rule",
         )
-    if private and encoder_provenance is EncoderProvenance.NON_DP:
+    if private and not encoder_provenance.allows_claim:
         raise _refusal(
             "encoder_provenance",
             "the encoder was trained on these patients without DP, so no epsilon can be claimed",

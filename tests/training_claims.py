@@ -30,4 +30,5 @@ LAYERS = {"hidden_1": 12, "hidden_2": 10, "hidden_3": 8, "latent": 6}
 def claimed(**changes):
     """A plan whose every figure differs from 1, so that none can stand for another."""
     fields = {"sample_rate": 0.25, "noise_multiplier": 1.3, "max_grad_norm": 0.7, "learning_rate": 0.02}
+    fields["local_steps"] = SHORT.quiet_steps
     return make_plan(hyperparameters=LAYERS, **{**fields, **changes})

@@ -19,7 +19,7 @@ ShareOption = Annotated[
     float | None,
     typer.Option(
         "--preprocessing-share",
-        help='Share of epsilon for what the schema marks provenance = "dp". Default: 0.1.',
+        help='Share of epsilon for what the schema marks provenance = "dp". Default: 0.2.',
         show_default=False,
     ),
 ]

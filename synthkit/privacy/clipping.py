@@ -14,8 +14,8 @@ rows: ghost clipping); Bu et al., arXiv 2210.00038 (the sum without a second bac
 """
 
 from collections import defaultdict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from opacus.grad_sample import GradSampleModule
@@ -160,7 +160,9 @@ class _Other:
     """All calls of a layer of another kind; its gradients are held patient by patient."""
 
     def __init__(self, layer: nn.Module, calls: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
-        sampler: Any = _sampler(layer)
+        sampler = _sampler(layer)
+        if sampler is None:
+            raise RuntimeError("the layer cannot be measured for each patient")
         self.gradients: dict[torch.Tensor, torch.Tensor] = {}
         for activations, gradient in calls:
             for parameter, value in sampler(layer, [activations], gradient).items():
@@ -188,12 +190,17 @@ def _part(layer: nn.Module, calls: list[tuple[torch.Tensor, torch.Tensor]]) -> _
     return _Linear(layer, calls) if isinstance(layer, nn.Linear) else _Other(layer, calls)
 
 
-def _sampler(layer: nn.Module) -> Any:
+Sampler = Callable[[nn.Module, list[torch.Tensor], torch.Tensor], Mapping[nn.Parameter, torch.Tensor]]
+
+
+def _sampler(layer: nn.Module) -> Sampler | None:
     """Opacus' per-sample gradient of this kind of layer; None if it cannot be measured."""
     if isinstance(layer, nn.ConvTranspose1d):  # Opacus has no formula for it and differentiates it as it is
         prepare_layer(layer)
-        return ft_compute_per_sample_gradient
-    return GradSampleModule.GRAD_SAMPLERS.get(type(layer))
+        differentiate: Sampler = ft_compute_per_sample_gradient
+        return differentiate
+    formula: Sampler | None = GradSampleModule.GRAD_SAMPLERS.get(type(layer))
+    return formula
 
 
 def _own(layer: nn.Module) -> list[nn.Parameter]:

@@ -16,7 +16,7 @@ PRIOR_SHARE = 0.4
 """The prior's one Gaussian mechanism alone may cost this share of epsilon. Epsilons compose far below
 their sum: at epsilon 3 it raises the steps' noise by about a tenth."""
 
-PREPROCESSING_SHARE = 0.1
+PREPROCESSING_SHARE = 0.2
 """What is bought before a training may alone cost this share of epsilon, unless said otherwise."""
 
 NAME_PURCHASES = 10

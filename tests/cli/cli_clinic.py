@@ -15,9 +15,12 @@ from synthkit.data.connectors import read_table
 from synthkit.data.table import PatientTable, SyntheticTable
 from synthkit.domain.canonical import sha256_hex
 from synthkit.domain.documents import schema_to_toml
-from synthkit.domain.privacy import Budget, DpSgdEvent
+from synthkit.domain.privacy import Budget, DpSgdEvent, EncoderProvenance
+from synthkit.domain.schema import Schema
 from synthkit.privacy.accounting import spend_of
 from synthkit.privacy.ledger import Ledger
+from synthkit.training.artefact import Model, load_model, new_generator, save_model
+from synthkit.training.synthesis import synthesize
 
 STUDY = "heart-study"
 STUDY_DIGEST = sha256_hex(b"the study")
@@ -68,8 +71,8 @@ def build(folder: Path) -> Path:
     frames = [read_table(path, heart.schema).frame for path in heart.sites.values()]
     frame = pd.concat(frames, ignore_index=True)
     everyone = PatientTable(schema=heart.schema, frame=frame, patients=np.arange(len(frame)))
-    names = ("members", "holdout", "reference", "synthetic")
-    for name, part in zip(names, everyone.split((0.25,) * 4, seed=1), strict=True):
+    names = ("members", "holdout", "reference")
+    for name, part in zip(names, everyone.split((0.33,) * 3, seed=1), strict=True):
         made = SyntheticTable(schema=heart.schema, frame=part.frame)
         (folder / f"{name}.csv").write_bytes(made.to_csv_bytes())
     few = SyntheticTable(schema=heart.schema, frame=frame.head(10))
@@ -77,7 +80,9 @@ def build(folder: Path) -> Path:
     (folder / "schema.toml").write_text(schema_to_toml(heart.schema), encoding="utf-8")
     (folder / "lenient.toml").write_text(policy_text(max_advantage="0.4"), encoding="utf-8")
     (folder / "eyes.toml").write_text(policy_text(max_advantage="0.4", four_eyes="true"), encoding="utf-8")
-    make_model(folder / "model", heart.schema.digest, heart.schema.to_json())
+    make_model(folder / "model", heart.schema)
+    made = synthesize(load_model(folder / "model"), 230, seed=0).table
+    (folder / "synthetic.csv").write_bytes(made.to_csv_bytes())
     make_ledger(folder / "heart.ledger")
     return folder
 
@@ -89,23 +94,18 @@ def make_ledger(path: Path, asset: str = ASSET, site: str = SITE, study: str = S
     return ledger
 
 
-def make_model(folder: Path, schema_digest: str, schema: dict, **changes) -> None:
-    folder.mkdir()
-    (folder / "weights.safetensors").write_bytes(b"weights")
-    header = {
-        "format": 1,
-        "generator": "medvae",
-        "study": STUDY,
-        "study_digest": STUDY_DIGEST,
-        "site": SITE,
-        "schema": schema,
-        "schema_digest": schema_digest,
-        "spend": spend_of([EVENT], 1e-5).to_json(),
-        "unsafe": False,
-        "encoder_provenance": "trained",
-        "weights_sha256": sha256_hex(b"weights"),
-    }
-    (folder / "model.json").write_text(json.dumps({**header, **changes}), encoding="utf-8")
+def make_model(folder: Path, schema: Schema) -> None:
+    """A small model that has learnt nothing, with a receipt as if it had."""
+    model = Model(
+        schema=schema,
+        generator=new_generator("medvae", schema, {"hidden_1": 8, "hidden_2": 8, "hidden_3": 8}, seed=0),
+        spend=spend_of([EVENT], 1e-5),
+        encoder_provenance=EncoderProvenance.TRAINED,
+        study=STUDY,
+        study_digest=STUDY_DIGEST,
+        site=SITE,
+    )
+    save_model(model, folder)
 
 
 def overspend() -> None:

@@ -140,6 +140,8 @@ def test_release_goes_all_the_way(clinic, synthkit):
     assert verified.document["delta"] == 1e-05
     assert synthkit("release", "open", "heart.synthkit", "--trust", "keys", "-o", "table.csv").code == 0
     assert (clinic / "table.csv").read_bytes() == (clinic / "synthetic.csv").read_bytes()
+    recounted = synthkit("release", "verify", "heart.synthkit", "--trust", "keys", "--recount", "--json")
+    assert (recounted.code, recounted.document["recounted"]) == (0, True)
     human = synthkit("release", "verify", "heart.synthkit", "--trust", "keys")
     assert "at delta 1e-05" in human.out
     assert "VERIFIED" in human.out
@@ -187,9 +189,27 @@ def test_inconclusive_needs_the_officers_decision_and_reason(clinic, synthkit):
 
 
 def test_failed_table_is_refused_by_the_gate(clinic, synthkit):
-    assert sealed(synthkit, synthetic="members.csv", audit_code=1).code == 0
+    """A dozen of the members are, word for word, rows that the model draws."""
+    drawn = (clinic / "synthetic.csv").read_text().splitlines(keepends=True)
+    members = (clinic / "members.csv").read_text().splitlines(keepends=True)
+    (clinic / "members.csv").write_text("".join([*members[:-12], *drawn[1:13]]))
+    assert sealed(synthkit, audit_code=1).code == 0
     refused = approve(synthkit, "ada", "--decision", "override", "--reason", REASON)
     assert (refused.code, "release.fail" in refused.error) == (1, True)
+
+
+def test_a_table_made_under_conditions_is_sealed_under_the_same(clinic, synthkit):
+    """And under no others, nor with another seed: the rows are drawn again and compared."""
+    given = ("--where", "sex = Female", "--seed", 3)
+    assert synthkit("generate", "model", "-n", 230, "-o", "women.csv", *given).code == 0
+    synthkit("release", "keygen", "--name", "north", "--role", "site", "-o", "keys")
+    saved = ("--policy", "lenient.toml", *COUNTED, "--save", "audit.json")
+    assert synthkit(*AUDIT, "women.csv", *saved).code in (0, 2)
+    for wrong in ({}, {"seed": 3}, {"where": "sex = Female"}, {"where": "sex = Male", "seed": 3}):
+        refused = seal(synthkit, synthetic="women.csv", **wrong)
+        assert (refused.code, "not the rows that the model draws" in refused.error) == (1, True)
+        assert not (clinic / "candidate").exists()
+    assert seal(synthkit, synthetic="women.csv", where="sex = Female", seed=3).code == 0
 
 
 def test_four_eyes_needs_two_officers(clinic, synthkit):

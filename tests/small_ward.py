@@ -10,7 +10,7 @@ from synthkit.data.encoding import fit_encoding
 from synthkit.data.table import EPOCH, PatientTable
 from synthkit.domain.schema import Column, Kind, Scale, Schema
 from synthkit.domain.study import TrainingPlan
-from synthkit.generators.medvae import MedVae
+from synthkit.generators.medvae_sgd import MedVaeSgd
 from synthkit.training.artefact import new_generator
 
 torch.set_num_threads(1)
@@ -76,16 +76,18 @@ def ward_states(patients: int, *, seed: int = 0) -> np.ndarray:
     return fit_encoding(WARD).encode(ward_table(patients, seed=seed))
 
 
-def ward_model(hyperparameters: dict[str, float] | None = None, *, seed: int = 0) -> MedVae:
-    model = new_generator("medvae", WARD, SMALL if hyperparameters is None else hyperparameters, seed=seed)
-    assert isinstance(model, MedVae)
+def ward_model(hyperparameters: dict[str, float] | None = None, *, seed: int = 0) -> MedVaeSgd:
+    model = new_generator(
+        "medvae-sgd", WARD, SMALL if hyperparameters is None else hyperparameters, seed=seed
+    )
+    assert isinstance(model, MedVaeSgd)
     return model
 
 
 def make_plan(**changes) -> TrainingPlan:
     """A quick, noisy plan; any field may be changed."""
     fields = {
-        "generator": "medvae",
+        "generator": "medvae-sgd",
         "rounds": 1,
         "local_steps": 4,
         "sample_rate": 0.3,

@@ -28,11 +28,11 @@ from synthkit.domain.privacy import Budget
 from synthkit.domain.study import Study
 from synthkit.errors import InputError, LedgerError, PolicyError
 from synthkit.federation.messages import Closing, TrainReply, TrainRequest, Weights, digest_weights
-from synthkit.generators.base import Generator
+from synthkit.generators.base import Generator, SteppedGenerator
 from synthkit.privacy.ledger import Ledger
 from synthkit.privacy.ledger_book import Commit
 from synthkit.training.artefact import new_generator
-from synthkit.training.loop import LoopState, fit_prior, train
+from synthkit.training.loop import LoopState, close, train
 from synthkit_client.guard import Admission, check_plan
 from synthkit_client.site_folder import SiteFolder
 from synthkit_client.storage import write_durably
@@ -103,8 +103,8 @@ class SiteAgent:
             study=study.digest, server_round=server_round, base_digest=base, events=events, study_budget=quota
         )
         if study.plan.is_prior_round(server_round):  # 5
-            fit_prior(generator, states, study.plan)
-        else:
+            close(generator, states, study.plan)
+        elif isinstance(generator, SteppedGenerator):
             self._train(study, generator, states)
         weights = generator.get_weights()
         digest = digest_weights(weights)
@@ -125,7 +125,7 @@ class SiteAgent:
             self._states[study.digest] = fit_encoding(study.schema).encode_patients(members)
         return self._states[study.digest]
 
-    def _train(self, study: Study, generator: Generator, states: PatientStates) -> None:
+    def _train(self, study: Study, generator: SteppedGenerator, states: PatientStates) -> None:
         path = self.folder.study_folder(study.digest) / "state.safetensors"
         after = train(
             generator,

@@ -19,6 +19,7 @@ from synthkit.domain.study import Study
 from synthkit.errors import InputError, PolicyError
 from synthkit.privacy.accounting import admission_epsilon, check_delta
 from synthkit.release.signing import SigningKey, open_document, seal_document
+from synthkit.training.planning import check_plan as check_plan_fits
 from synthkit_client.site_folder import SiteFolder
 
 
@@ -57,6 +58,7 @@ def check_study(folder: SiteFolder, study: Study, policy: SitePolicy, *, today: 
         )
     planned = admission_epsilon(study.plan.total_events(), policy.budget.delta)
     check_study_against_policy(study, policy, planned_epsilon=planned, today=today)
+    check_plan_fits(study.plan)
     entry = study.site(folder.name)
     check_delta(policy.budget.delta, entry.declared_size)
     if entry.public_key != folder.key.public_key_hex:

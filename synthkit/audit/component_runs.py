@@ -41,7 +41,7 @@ STILL = 1e-9
 A learning rate enters no privacy cost."""
 
 NARROW: dict[str, dict[str, float]] = {
-    "medvae": {"hidden_1": 16, "hidden_2": 12, "hidden_3": 8, "latent": 8},
+    "medvae-sgd": {"hidden_1": 16, "hidden_2": 12, "hidden_3": 8, "latent": 8},
 }
 """Narrow layers by generator: a step treats a coordinate alike in a layer of any width."""
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from synthkit.cli.console import Console, epsilon_text, figure
-from synthkit.cli.demo_setup import SCENES, STRICT_SITE, Demo, draft_study, make_sites
+from synthkit.cli.demo_setup import SCENES, STRICT_SITE, Demo, draft_study, make_sites, plan_words
 from synthkit.cli.loading import name_of
 from synthkit.cli.options import JsonOption
 from synthkit.errors import InputError, PolicyError, ReleaseRefusedError
@@ -57,7 +57,12 @@ def demo(
     epsilon: Annotated[
         float, typer.Option("--epsilon", help="Target epsilon of the study, at each hospital.")
     ] = 3.0,
-    rounds: Annotated[int | None, typer.Option("--rounds", min=1, help="Training rounds.")] = None,
+    generator: Annotated[
+        str | None, typer.Option("--generator", help="medvae (default), or medvae-sgd: trained by DP-SGD.")
+    ] = None,
+    rounds: Annotated[
+        int | None, typer.Option("--rounds", min=1, help="Rounds of DP-SGD; takes medvae-sgd.")
+    ] = None,
     processes: Annotated[
         bool,
         typer.Option("--processes", help="Real SuperLink and SuperNodes on loopback; with the heart data."),
@@ -82,7 +87,7 @@ def demo(
         console=Console(as_json=as_json), output=output, example=example(data.value), scene=SCENES[data.value]
     )
     stage.console.heading(f"synthkit demo: {stage.example.title}")
-    study, folders, coordinator = _agree(stage, epsilon, rounds)
+    study, folders, coordinator = _agree(stage, generator, epsilon, rounds)
     model, spends = _train(stage, study, folders, coordinator, processes=processes)
     table = _generate(stage, model)
     utility, real = _evaluate(stage, study, folders, table)
@@ -130,7 +135,7 @@ def _make_room(output: Path) -> None:
 
 
 def _agree(
-    stage: Demo, epsilon: float, rounds: int | None
+    stage: Demo, generator: str | None, epsilon: float, rounds: int | None
 ) -> "tuple[Study, dict[str, SiteFolder], Coordinator]":
     """Step 1: keys, policies, a study that all sign, and one that refuses."""
     from dataclasses import replace
@@ -144,19 +149,17 @@ def _agree(
     stage.console.line(f"  {len(folders)} hospitals made keys, had their policy signed and opened a ledger.")
     effort = effort_for(max(stage.scene.declared_sizes.values()), sites=len(folders))
     plan = plan_for(
-        "medvae", replace(effort, rounds=rounds or effort.rounds), target_epsilon=epsilon, delta=1e-5
+        generator or ("medvae-sgd" if rounds else "medvae"),
+        replace(effort, rounds=rounds or effort.rounds),
+        target_epsilon=epsilon,
+        delta=1e-5,
     )
+    if rounds and not plan.rounds:
+        raise InputError(
+            f"{plan.generator} takes no rounds of DP-SGD", where="option --rounds", fix="leave it out"
+        )
     draft = draft_study(stage.example, plan)
-    stage.console.pairs(
-        {
-            "rounds": f"{plan.rounds} of {plan.local_steps} steps, and one for the prior",
-            "sample_rate": figure(plan.sample_rate),
-            "noise_multiplier": figure(plan.noise_multiplier),
-            "  for the prior": figure(plan.prior_noise_multiplier),
-            "max_grad_norm": figure(plan.max_grad_norm),
-            "delta": figure(plan.delta),
-        }
-    )
+    stage.console.pairs(plan_words(plan))
     refusals = ask_sites(with_roster(draft, list(folders.values())), list(folders.values()), coordinator)
     for refusal in refusals:
         stage.console.line(f"  {refusal.site} refuses: {refusal.reason}")
@@ -189,8 +192,8 @@ def _train(
     from synthkit.training.artefact import save_model
 
     how = "real Flower processes, TLS and node keys" if processes else "one process, real messages"
-    stage.next_step(f"Federated training with DP-SGD ({how})")
-    with stage.console.progress("training round 1") as progress:
+    stage.next_step(f"Federated private training ({how})")
+    with stage.console.progress("training") as progress:
         result = run_study(
             study,
             folders,
@@ -200,11 +203,12 @@ def _train(
         )
     spends = spends_of(study, folders)
     largest = max(spends.values(), key=lambda spend: spend.epsilon)
-    model = model_of(study, result, largest)
+    with stage.console.progress("fitting the generator to what the sites released") as progress:
+        model = model_of(study, result, largest, progress=progress.at)
     save_model(model, stage.output / "model")
+    rounds = f"{len(result.rounds)} rounds" if len(result.rounds) > 1 else "One round"
     stage.console.line(
-        f"  {len(result.rounds)} rounds; in each site's ledger: reserved before training, committed before "
-        "the reply."
+        f"  {rounds}; in each site's ledger: reserved before training, committed before the reply."
     )
     stage.console.line(
         f"  epsilon {epsilon_text(largest.epsilon)} at delta {figure(largest.delta)}, for one patient of one "

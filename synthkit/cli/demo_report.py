@@ -8,6 +8,7 @@ machine with published data.
 
 from typing import TYPE_CHECKING
 
+from synthkit.cli.demo_setup import plan_words
 from synthkit.domain.audit import AuditReport
 from synthkit.domain.study import Study
 from synthkit.domain.utility import UtilityReport
@@ -96,17 +97,13 @@ def _what_happened(stage: "Demo", study: Study, audits: dict[str, AuditReport], 
     )
     rows = (
         ("Hospitals", ", ".join(audits)),
-        ("Generator", f"{plan.generator}, trained by DP-SGD at each hospital"),
-        ("Rounds", f"{plan.rounds} of {plan.local_steps} steps, then one for the prior"),
-        ("Noise multiplier", f"{plan.noise_multiplier:g}; prior {plan.prior_noise_multiplier:g}"),
-        ("Sample rate, clipping norm", f"{plan.sample_rate:g}, {plan.max_grad_norm:g}"),
-        ("Delta", f"{plan.delta:g}"),
+        *((name.strip().capitalize(), text) for name, text in plan_words(plan).items()),
         ("Synthetic rows", str(stage.scene.rows)),
     )
     words = (
-        "No row left a hospital. Each trained on its own patients under differential privacy, the "
-        "coordinator averaged weights, and each hospital attacked the resulting table with its own "
-        "patients before its officer decided."
+        "No row left a hospital. Each released weights or tables of its own patients under differential "
+        "privacy, the coordinator averaged them, and each hospital attacked the resulting synthetic table "
+        "with its own patients before its officer decided."
     )
     return Section(
         title="What happened",

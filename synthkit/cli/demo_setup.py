@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from synthkit.cli.console import Console
+from synthkit.cli.console import Console, figure
 from synthkit.cli.loading import policy_path, read_text
 from synthkit.domain.study import Study, TrainingPlan
 
@@ -134,3 +134,22 @@ def draft_study(example: "Example", plan: TrainingPlan) -> Study:
         roster=(Site(name="draft", public_key="", declared_size=1),),
         expires=today + dt.timedelta(days=90),
     )
+
+
+def plan_words(plan: TrainingPlan) -> dict[str, str]:
+    """A plan's public figures, by what they are called."""
+    prior = {"delta": figure(plan.delta)}
+    if not plan.total_steps:
+        words = {
+            "generator": f"{plan.generator}, fitted to one noisy release of every hospital's two-way tables",
+            "noise_multiplier": figure(plan.prior_noise_multiplier),
+        }
+        return words | prior
+    return {
+        "generator": f"{plan.generator}, trained by DP-SGD at each hospital",
+        "rounds": f"{plan.rounds} of {plan.local_steps} steps, and one for the prior",
+        "sample_rate": figure(plan.sample_rate),
+        "noise_multiplier": figure(plan.noise_multiplier),
+        "  for the prior": figure(plan.prior_noise_multiplier),
+        "max_grad_norm": figure(plan.max_grad_norm),
+    } | prior

@@ -88,7 +88,8 @@ def federate(
         )
     spends = spends_of(signed, folders)
     largest = max(spends.values(), key=lambda spend: spend.epsilon)
-    save_model(model_of(signed, result, largest), output / "model")
+    with console.progress("fitting the generator") as progress:
+        save_model(model_of(signed, result, largest, progress=progress.at), output / "model")
     console.heading(f"Study {signed.name}: {signed.plan.server_rounds} rounds over {len(folders)} sites")
     console.table(
         ("site", "epsilon", "delta"),

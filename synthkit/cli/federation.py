@@ -159,31 +159,45 @@ def _run_here(
     from synthkit_server.local_grid import run_local
     from synthkit_server.strategy import RoundRules
 
-    # The sites share the cores: one thread each, or they wait for one another at every operation.
-    torch.set_num_threads(1)
     apps = {name: make_app(SiteAgent.open(folder.path)) for name, folder in folders.items()}
     checkpoint = coordinator.folder / "checkpoint"
     rules = RoundRules(average_last=AVERAGE_LAST)
-    return run_local(
-        study,
-        initial,
-        apps,
-        rules=rules,
-        checkpoint=checkpoint,
-        on_round=on_round,
-        workers=WORKERS,
-        countersigner=Countersigner(key=coordinator.key, name=COORDINATOR),
-    )
+    # The sites share the cores: one thread each, or they wait for one another at every operation.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return run_local(
+            study,
+            initial,
+            apps,
+            rules=rules,
+            checkpoint=checkpoint,
+            on_round=on_round,
+            workers=WORKERS,
+            countersigner=Countersigner(key=coordinator.key, name=COORDINATOR),
+        )
+    finally:
+        torch.set_num_threads(threads)
 
 
-def model_of(study: Study, result: "FederationResult", spend: PrivacySpend) -> "Model":
-    """The federation's model: the study's generator with the final weights."""
+def model_of(
+    study: Study,
+    result: "FederationResult",
+    spend: PrivacySpend,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> "Model":
+    """The federation's model: the study's generator with the final weights, fitted if it needs to be."""
     from synthkit.training.artefact import Model, new_generator
+    from synthkit.training.loop import finish
 
     generator = new_generator(
         study.plan.generator, study.schema, study.plan.hyperparameters, seed=study.initial_seed
     )
     generator.set_weights(result.weights)
+    last = set(result.rounds[-1].sites) if result.rounds else {site.name for site in study.roster}
+    sizes = [site.declared_size for site in study.roster if site.name in last]
+    finish(generator, study.plan, sizes, progress=progress)
     generator.eval()
     return Model(
         schema=study.schema,

@@ -44,12 +44,12 @@ def generate(
     """
     check_target(output, force=force)
     from synthkit.data.connectors import write_table
-    from synthkit.training.artefact import load_model
+    from synthkit.training.paper_artefact import open_model
     from synthkit.training.synthesis import synthesize
 
     console = Console(as_json=as_json)
     with console.progress("loading the model") as progress:
-        trained = load_model(model)
+        trained = open_model(model)
         conditions = parse_conditions(where or (), trained.schema)
         progress("drawing rows")
         synthesis = synthesize(trained, rows, seed=seed, conditions=conditions)

@@ -30,7 +30,7 @@ def selfcheck(
     schema: Annotated[
         Path | None, typer.Option("--schema", help="The table's schema, TOML; a bundled one by default.")
     ] = None,
-    generator: Annotated[str, typer.Option("--generator", help="Whose training to watch.")] = "medvae",
+    generator: Annotated[str, typer.Option("--generator", help="Whose training to watch.")] = "medvae-sgd",
     steps: Annotated[int, typer.Option("--steps", help="Claimed steps, for epsilon.")] = 2000,
     watch: Annotated[int, typer.Option("--watch", help="Steps to watch; at least 100.")] = 800,
     noise_multiplier: Annotated[float, typer.Option("--noise-multiplier", help="Claimed sigma / C.")] = 1.0,

@@ -40,14 +40,18 @@ def train(
     table: Annotated[Path, typer.Argument(help="The patients, one row each: CSV, CSV.GZ or Parquet.")],
     schema: SchemaOption,
     output: Annotated[Path, typer.Option("--output", "-o", help="The model's folder; must be new.")],
-    generator: Annotated[str, typer.Option("--generator", help="medvae")] = "medvae",
+    generator: Annotated[
+        str, typer.Option("--generator", help="medvae, or medvae-sgd (trained by DP-SGD).")
+    ] = "medvae",
     epsilon: Annotated[
         float | None, typer.Option("--epsilon", help="Target epsilon of this training.")
     ] = None,
     delta: Annotated[float, typer.Option("--delta", help="Delta of the guarantee.")] = 1e-5,
     ledger: Annotated[
         Path | None,
-        typer.Option("--ledger", help="The asset's ledger; made when missing. Default: beside the table."),
+        typer.Option(
+            "--ledger", help="The asset's ledger; made when missing. Default: ASSET.ledger beside the table."
+        ),
     ] = None,
     policy: Annotated[
         str, typer.Option("--policy", help="The site's policy: a file, or a shipped one's name.")
@@ -147,6 +151,8 @@ def train(
     rules, known = load_policy(policy), load_schema(schema)
     check_in_force(rules)
     _check_share(preprocessing_share, is_draft=bool(known.to_buy()))
+    stepwise = {"--steps": steps, "--sample-rate": sample_rate, "--learning-rate": learning_rate}
+    _check_stepwise(generator, [name for name, value in stepwise.items() if value is not None])
     effort = _effort(declared_size, steps, sample_rate, learning_rate, is_private=not unsafe_no_dp)
     job = Job(
         study=study or output.name,
@@ -172,7 +178,7 @@ def train(
                 effort=effort,
                 policy=rules,
                 job=job,
-                ledger=ledger or table.with_name(table.name + ".ledger"),
+                ledger=ledger or table.with_name(f"{rules.asset}.ledger"),
                 folder=output,
             )
             outcome = _train_privately(rows, terms, console, progress)
@@ -189,6 +195,18 @@ def _check_share(share: float | None, *, is_draft: bool) -> None:
     if not is_draft:
         raise InputError(
             "the schema leaves nothing to be bought", where="option --preprocessing-share", fix="leave it out"
+        )
+
+
+def _check_stepwise(generator: str, given: list[str]) -> None:
+    """Refuse options of a training by steps for a generator that takes none."""
+    from synthkit.generators.registry import is_stepped
+
+    if not is_stepped(generator) and given:
+        raise InputError(
+            f"{generator} is fitted to one release and takes no steps",
+            where=f"option {given[0]}",
+            fix="leave it out, or --generator medvae-sgd",
         )
 
 
@@ -314,20 +332,29 @@ def _show(console: Console, outcome: _Outcome, folder: Path) -> None:
             "noise_multiplier": plan.noise_multiplier,
             "prior_noise_multiplier": plan.prior_noise_multiplier,
             "sample_rate": plan.sample_rate,
-            "steps": plan.total_steps,
+            "steps": plan.total_steps or 1,
         }
         console.heading(f"Trained {model.generator.kind} into {folder}")
         console.pairs(
             {
                 "epsilon": f"{epsilon_text(spend.epsilon)} at delta {figure(spend.delta)}, for one patient",
                 **_preprocessing_words(outcome),
-                "noise_multiplier": f"{figure(plan.noise_multiplier)}, and "
-                f"{figure(plan.prior_noise_multiplier)} for the prior",
-                "sample_rate": figure(plan.sample_rate),
-                "steps": str(plan.total_steps),
+                **_training_words(plan),
             }
         )
     console.result(document)
+
+
+def _training_words(plan: "TrainingPlan") -> dict[str, str]:
+    """What was released from the patients, and how noisy it was."""
+    prior = figure(plan.prior_noise_multiplier)
+    if not plan.total_steps:
+        return {"noise_multiplier": f"{prior}, on one release of all two-way tables"}
+    return {
+        "noise_multiplier": f"{figure(plan.noise_multiplier)}, and {prior} for the prior",
+        "sample_rate": figure(plan.sample_rate),
+        "steps": str(plan.total_steps),
+    }
 
 
 def _preprocessing(outcome: _Outcome) -> JsonObject | None:

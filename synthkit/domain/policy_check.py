@@ -82,10 +82,9 @@ def _check_company(study: Study, rules: StudyRules) -> None:
 
 
 def _check_plan(study: Study, plan: TrainingPlan, rules: StudyRules) -> None:
-    noises = {
-        "noise_multiplier": plan.noise_multiplier,
-        "prior_noise_multiplier": plan.prior_noise_multiplier,
-    }
+    noises = {"prior_noise_multiplier": plan.prior_noise_multiplier}
+    if plan.total_steps:
+        noises["noise_multiplier"] = plan.noise_multiplier
     for name, noise in noises.items():
         if not noise >= rules.min_noise_multiplier:
             _refuse(
@@ -93,7 +92,7 @@ def _check_plan(study: Study, plan: TrainingPlan, rules: StudyRules) -> None:
                 "study.min_noise_multiplier",
                 f"{name} {noise:g} is asked for, at least {rules.min_noise_multiplier:g} is required",
             )
-    if not plan.sample_rate <= rules.max_sample_rate:
+    if plan.total_steps and not plan.sample_rate <= rules.max_sample_rate:
         _refuse(
             study,
             "study.max_sample_rate",

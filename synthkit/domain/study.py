@@ -43,8 +43,9 @@ class TrainingPlan:
 
     A site runs `rounds * local_steps` Poisson-sampled steps in all, each clipping every patient's
     gradient to `max_grad_norm` and adding noise of standard deviation
-    `noise_multiplier * max_grad_norm` to the sum. One more round then fits the generator's prior: one
-    Gaussian mechanism on bounded per-patient statistics, of `prior_noise_multiplier`.
+    `noise_multiplier * max_grad_norm` to the sum. One more round then buys, by one Gaussian mechanism of
+    `prior_noise_multiplier`, the bounded per-patient statistics that the generator's prior is fitted to;
+    with 0 rounds, those that all of it is fitted to, and the figures of the steps say nothing.
     """
 
     generator: str
@@ -59,8 +60,8 @@ class TrainingPlan:
     hyperparameters: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.rounds < 1 or self.local_steps < 1:
-            raise InputError("rounds and local_steps must be at least 1")
+        if self.rounds < 0 or self.local_steps < 0 or (self.rounds == 0) != (self.local_steps == 0):
+            raise InputError("rounds and local_steps must both be at least 1, or both 0")
         if not self.max_grad_norm > 0 or not self.learning_rate > 0:
             raise InputError("max_grad_norm and learning_rate must be positive")
         if not 0 < self.delta < 1:
@@ -96,7 +97,7 @@ class TrainingPlan:
     def total_events(self) -> tuple[PrivacyEvent, ...]:
         """What the whole plan costs a site."""
         prior = GaussianEvent(noise_multiplier=self.prior_noise_multiplier)
-        return (self._steps(self.total_steps), prior)
+        return (self._steps(self.total_steps), prior) if self.total_steps else (prior,)
 
     def _steps(self, steps: int) -> DpSgdEvent:
         return DpSgdEvent(noise_multiplier=self.noise_multiplier, sample_rate=self.sample_rate, steps=steps)

@@ -7,6 +7,7 @@ all parameters sit in layers that Opacus can measure (Linear, Embedding, convolu
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import ClassVar
 
 import numpy as np
@@ -30,6 +31,42 @@ class Generator(nn.Module, ABC):
     @abstractmethod
     def hyperparameters(self) -> dict[str, float]:
         """All hyperparameters, defaults filled in; enough to build the same architecture again."""
+
+    @abstractmethod
+    def sample(
+        self, count: int, *, rng: torch.Generator, where: StateWeights | None = None
+    ) -> tuple[np.ndarray, float]:
+        """Draw patients, under conditions if given.
+
+        Returns:
+            States, int64, shape (count, columns); and the effective sample size of the conditional
+            draw as a share of `count`, in (0, 1]: 1.0 without conditions, near 0 where the model has
+            next to no mass for them and the rows lean on few latent draws.
+        """
+
+    def get_weights(self) -> dict[str, np.ndarray]:
+        """All parameters by name, float32 copies."""
+        return {
+            name: p.detach().cpu().numpy().astype(np.float32).copy() for name, p in self.named_parameters()
+        }
+
+    def set_weights(self, weights: dict[str, np.ndarray]) -> None:
+        """Replace all parameters.
+
+        Raises:
+            ValueError: Names or shapes differ from this architecture's (a caller's bug: check what
+                came over a wire or from a file before).
+        """
+        own = dict(self.named_parameters())
+        if set(own) != set(weights) or any(own[n].shape != weights[n].shape for n in own):
+            raise ValueError("weights do not fit this generator's architecture")
+        with torch.no_grad():
+            for name, parameter in own.items():
+                parameter.copy_(torch.from_numpy(np.ascontiguousarray(weights[name])))
+
+
+class SteppedGenerator(Generator):
+    """Trained by steps on patients' losses; its prior is fitted at the end, to a sum of vectors."""
 
     @property
     @abstractmethod
@@ -89,34 +126,33 @@ class Generator(nn.Module, ABC):
     def fit_prior(self, total: np.ndarray) -> None:
         """Set the prior from the (noised) sum of `statistics`, float64, shape (statistics,)."""
 
+
+class TableGenerator(Generator):
+    """Fitted to the patients' two-way tables, bought once; no step of its fit meets a patient."""
+
     @abstractmethod
-    def sample(
-        self, count: int, *, rng: torch.Generator, where: StateWeights | None = None
-    ) -> tuple[np.ndarray, float]:
-        """Draw patients, under conditions if given.
+    def set_tables(self, counts: np.ndarray) -> None:
+        """Take over the bought tables.
 
-        Returns:
-            States, int64, shape (count, columns); and the effective sample size of the conditional
-            draw as a share of `count`, in (0, 1]: 1.0 without conditions, near 0 where the model has
-            next to no mass for them and the rows lean on few latent draws.
+        Args:
+            counts: float64, shape (width, width), symmetric: noisy patients per pair of states, and per
+                state on the diagonal.
         """
 
-    def get_weights(self) -> dict[str, np.ndarray]:
-        """All parameters by name, float32 copies."""
-        return {
-            name: p.detach().cpu().numpy().astype(np.float32).copy() for name, p in self.named_parameters()
-        }
+    @abstractmethod
+    def fit(
+        self,
+        *,
+        sites: float,
+        pair_noise: float,
+        single_noise: float,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        """Fit everything else to the tables; the same tables and initial weights give the same fit.
 
-    def set_weights(self, weights: dict[str, np.ndarray]) -> None:
-        """Replace all parameters.
-
-        Raises:
-            ValueError: Names or shapes differ from this architecture's (a caller's bug: check what
-                came over a wire or from a file before).
+        Args:
+            sites: How many sites of equal size the averaged tables are worth; 1 for one site's.
+            pair_noise: Standard deviation of the noise in a pair's cell of the sites' sum, in patients.
+            single_noise: The same of the diagonal.
+            progress: Called with (steps done, steps in all).
         """
-        own = dict(self.named_parameters())
-        if set(own) != set(weights) or any(own[n].shape != weights[n].shape for n in own):
-            raise ValueError("weights do not fit this generator's architecture")
-        with torch.no_grad():
-            for name, parameter in own.items():
-                parameter.copy_(torch.from_numpy(np.ascontiguousarray(weights[name])))

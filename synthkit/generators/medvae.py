@@ -1,23 +1,21 @@
-"""Med-VAE in its private form: a variational autoencoder over mixed clinical columns.
+"""Med-VAE in its private form: a decoder over learnt codes, fitted to bought two-way tables.
 
-Source: Hogg and Sainsbury, Med-VAE (supplementary text: 88-60-32 leaky rectifier layers, mirrored
-decoder, scaled KL term). What differs, and why:
+Source: Hogg and Sainsbury, Med-VAE (supplementary text: 32 latent dimensions, a decoder of 32-60-88 leaky
+rectifier units); Liu, Vietri and Wu, "Iterative methods for private synthetic data", NeurIPS 2021 (a
+generator fitted to noisy marginals). What differs from the paper, and why:
   - Every column is a categorical over its states (numeric columns over bins, missing as a state) and
     is *sampled*, never taken at its most probable value: spread and gaps survive.
-  - No BatchNorm: it mixes patients, and per-patient clipping would bound nothing.
-  - The code starts as fixed random features of the patient (a public random projection of the one-hot
-    vector) to which the trained encoder adds a correction. Under noise the plain encoder and decoder
-    never get each other going and the code collapses to about the score of independent columns (pair
-    trends of 0.81 on Diabetes 130). Starting from an informative code gives 0.88 at epsilon 3
-    (tests/benchmarks/bench_quality.py).
-  - No latent library of real patients. The prior is a Gaussian with full covariance, fitted once, at
-    the end, to the patients' codes by one Gaussian mechanism; a standard normal prior matches only
-    where the KL term has destroyed the code.
+  - What is bought from the patients is one release: the two-way tables of all columns, by one Gaussian
+    mechanism. Decoder and codes are fitted to them by post-processing, as long as one likes. Noise on a
+    few hundred counts per pair, once, costs far less than noise on every gradient of a long training:
+    compare `medvae-sgd` in tests/benchmarks/bench_quality.py.
+  - The prior is uniform over `codes` learnt codes instead of a normal one: no mismatch between prior and
+    posterior is left, the posterior of a row is an exact sum, and so is conditional generation. No
+    library of patients' codes exists.
 """
 
 import math
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -25,264 +23,179 @@ from torch import nn
 
 from synthkit.domain.layout import Layout, StateWeights
 from synthkit.errors import InputError
-from synthkit.generators.base import Generator
+from synthkit.generators.base import TableGenerator
+from synthkit.generators.layers import perceptron
+from synthkit.generators.tables import share_of_each_state, shrunk_to_independence
 
-DEFAULTS = {
-    "hidden_1": 88,
-    "hidden_2": 60,
-    "hidden_3": 32,
-    "latent": 32,
-    "kl_weight": 0.02,
-    "posterior_std": 0.2,
-    "projection_seed": 1,
-}
+DEFAULTS = {"hidden_1": 88, "hidden_2": 60, "hidden_3": 32, "latent": 32, "codes": 1000, "fit_steps": 800}
 
 RANGES = {
     "hidden_1": (1, 4096),
     "hidden_2": (1, 4096),
     "hidden_3": (1, 4096),
     "latent": (1, 512),
-    "kl_weight": (0.0, 100.0),
-    "posterior_std": (1e-9, 10.0),
-    "projection_seed": (0, 2**31),
+    "codes": (1, 100_000),
+    "fit_steps": (1, 1_000_000),
 }
 
-PROJECTION_SCALE = 2.0
-"""Standard deviation of a code coordinate is then of the order of 1.5, against a posterior of 0.2."""
+MOST_STATES = 6000
+"""The tables hold the square of this; beyond, categories have to be grouped."""
 
-CODE_NORM_PER_LATENT = 3.0
-"""Codes are clipped to the norm sqrt(3 * latent) before their moments are taken."""
+LEARNING_RATE = 0.01
+SAMPLE_CHUNK = 16384
+"""Patients drawn at once: bounds memory."""
 
 
-class MedVae(Generator):
-    """See the module docstring. All trained layers are Linear, so ghost clipping applies to each."""
+class MedVae(TableGenerator):
+    """See the module docstring."""
 
     kind = "medvae"
 
     def __init__(self, layout: Layout, hyperparameters: dict[str, float] | None = None) -> None:
         super().__init__(layout)
-        unknown = set(hyperparameters or {}) - set(DEFAULTS)
-        if unknown:
+        self._settings = checked({**DEFAULTS, **(hyperparameters or {})})
+        if layout.width > MOST_STATES:
             raise InputError(
-                f"unknown hyperparameter {min(unknown)}",
+                f"the columns have more than {MOST_STATES} states together",
                 where="generator medvae",
-                fix=f"one of {', '.join(DEFAULTS)}",
+                fix="group categories, or drop columns",
             )
-        self._settings = {**DEFAULTS, **(hyperparameters or {})}
-        _check_settings(self._settings)
-        widths = [int(self._settings[f"hidden_{i}"]) for i in (1, 2, 3)]
-        self.latent = int(self._settings["latent"])
-        self.encoder = _perceptron([layout.width, *widths, 2 * self.latent])
-        self.decoder = _Decoder([self.latent, *widths[::-1], layout.width])
+        widths = [int(self._settings[name]) for name in ("latent", "hidden_3", "hidden_2", "hidden_1")]
+        self.codes = nn.Parameter(torch.randn(int(self._settings["codes"]), widths[0]))
+        self.linear = nn.Linear(widths[0], layout.width)
+        self.perceptron = perceptron([*widths, layout.width])
         with torch.no_grad():
-            # The correction starts small, so that the code starts as the random features.
-            self.encoder[-1].get_parameter("weight").mul_(0.1)
-            self.encoder[-1].get_parameter("bias").zero_()
-        # Not trained, hence not Linear layers: a public constant, and what `fit_prior` sets.
-        self.projection = nn.Parameter(self._draw_projection(), requires_grad=False)
-        self.prior_mean = nn.Parameter(torch.zeros(self.latent), requires_grad=False)
-        self.prior_moment = nn.Parameter(torch.eye(self.latent), requires_grad=False)
+            # Near independence at first: relations grow from the tables, not from the initial weights.
+            self.linear.weight.normal_(std=0.3 / math.sqrt(widths[0]))
+            self.perceptron[-1].get_parameter("weight").mul_(0.3)
+        self.tables = nn.Parameter(torch.zeros(layout.width, layout.width), requires_grad=False)
+        self.millions = nn.Parameter(torch.zeros(1), requires_grad=False)
+        self.table_noise = nn.Parameter(torch.zeros(1), requires_grad=False)
 
     @property
     def hyperparameters(self) -> dict[str, float]:
         """See `Generator`."""
         return dict(self._settings)
 
-    @property
-    def noise_size(self) -> int:
-        """See `Generator`: one code."""
-        return self.latent
+    @torch.no_grad()
+    def set_tables(self, counts: np.ndarray) -> None:
+        """See `TableGenerator`. Kept as shares of patients, which average over sites."""
+        diagonal = np.split(np.diag(counts), np.cumsum(self.layout.states)[:-1])
+        patients = max(float(np.mean([block.sum() for block in diagonal])), 1.0)
+        self.tables.copy_(torch.from_numpy(counts / patients))
+        self.millions.fill_(patients / 1e6)  # of the order of the other weights, whatever the site's size
 
-    def _draw_projection(self) -> torch.Tensor:
-        """Random features: the same for every site that knows the (public) seed. Shape (width, latent)."""
-        seeded = torch.Generator().manual_seed(int(self._settings["projection_seed"]))
-        gaussian = torch.randn(self.layout.width, self.latent, generator=seeded)
-        return gaussian * (PROJECTION_SCALE / math.sqrt(len(self.layout.states)))
-
-    def loss_per_view(
+    def fit(
         self,
-        states: torch.Tensor,
         *,
-        progress: float,  # noqa: ARG002
-        noise: torch.Tensor,
-    ) -> torch.Tensor:
-        """Negative evidence lower bound, the KL term weighted, one latent draw a view."""
-        mean, log_std = self._encode(states)  # each (batch, views, latent)
-        logits = self.decoder(mean + log_std.exp() * noise)  # (batch, views, width)
-        kl = (0.5 * (mean**2 + torch.exp(2 * log_std) - 1) - log_std).sum(-1)  # (batch, views)
-        return reconstruction_loss(logits, states, self.layout) + self._settings["kl_weight"] * kl
-
-    def _encode(self, states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Posterior mean and log standard deviation, each (..., latent)."""
-        hot = one_hot(states, self.layout)
-        correction, log_std = self.encoder(hot).chunk(2, dim=-1)
-        return hot @ self.projection + correction, math.log(self._settings["posterior_std"]) + torch.tanh(
-            log_std
-        )
+        sites: float,
+        pair_noise: float,
+        single_noise: float,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        """See `TableGenerator`: least squares on every table, each cell weighted by what it is worth."""
+        patients = max(1.0, float(self.millions) * 1e6 * sites)
+        target = self._target(patients, pair_noise, single_noise)
+        fitted = [self.codes, *self.linear.parameters(), *self.perceptron.parameters()]
+        optimizer = torch.optim.Adam(fitted, lr=LEARNING_RATE, betas=(0.9, 0.99))
+        steps = int(self._settings["fit_steps"])
+        for step in range(steps):
+            optimizer.param_groups[0]["lr"] = LEARNING_RATE * _schedule(step / steps)
+            optimizer.zero_grad()
+            torch.autograd.backward(self._misfit(*target))
+            optimizer.step()
+            if progress is not None:
+                progress(step + 1, steps)
+        with torch.no_grad():
+            self.table_noise.fill_(pair_noise / patients)
 
     @torch.no_grad()
-    def statistics(self, states: torch.Tensor, *, noise: torch.Tensor) -> torch.Tensor:
-        """(1, c, upper triangle of c c^T with off-diagonals times sqrt 2) / sqrt 3, for c = z / bound.
+    def _target(
+        self, patients: float, pair_noise: float, single_noise: float
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Pairs' tables and weights, each (width, width), and one-way weights, (width,).
 
-        With |c| <= 1 the three parts have norms 1, |c| and |c|^2, so the whole is at most 1. The
-        constant part buys the count: the exact one is private.
+        A cell's weight is the inverse of its variance: the privacy noise's, and that of drawing
+        `patients` patients from a population in which the columns are independent.
         """
-        mean, log_std = self._encode(states)
-        # A draw, not the mean: the prior has to cover the codes that the decoder was trained on.
-        z = (mean + log_std.exp() * noise).double() / self._code_bound
-        norms = z.norm(dim=1, keepdim=True)
-        # A code that overflowed counts as zero: no clipping bounds a NaN.
-        z = torch.where(norms.isfinite(), z / norms.clamp(min=1.0), 0.0)
-        rows, columns = torch.triu_indices(self.latent, self.latent)
-        scale = torch.where(rows == columns, 1.0, math.sqrt(2.0)).to(z)
-        products = z[:, rows] * z[:, columns] * scale
-        return torch.cat([torch.ones(len(z), 1).to(z), z, products], dim=1) / math.sqrt(3.0)
+        tables = self.tables.double()
+        shares = share_of_each_state(tables, self.layout, noise=single_noise / patients)
+        self.linear.bias.copy_(shares.log())
+        pairs = shrunk_to_independence(tables, shares, self.layout, noise=pair_noise / patients)
+        expected = (torch.outer(shares, shares) * patients).clamp(min=0.5)
+        weights = torch.where(pairs > 0, patients**2 / (pair_noise**2 + expected), 0.0)
+        weights /= (weights > 0).sum().clamp(min=1)
+        single = patients**2 / (single_noise**2 + shares * patients) / len(shares)
+        pairs.diagonal().copy_(shares)
+        return pairs.float(), weights.float(), single.float()
 
-    @torch.no_grad()
-    def fit_prior(self, total: np.ndarray) -> None:
-        """See `Generator`. Leaves the uncentred second moment, which averages over sites exactly."""
-        count = max(float(total[0]), 1e-3)
-        means = torch.from_numpy(total[1:] / count)
-        rows, columns = torch.triu_indices(self.latent, self.latent)
-        moment = torch.zeros(self.latent, self.latent, dtype=torch.float64)
-        scale = torch.where(rows == columns, 1.0, math.sqrt(0.5)).double()
-        moment[rows, columns] = means[self.latent :] * scale * self._code_bound**2
-        self.prior_mean.copy_(means[: self.latent] * self._code_bound)
-        self.prior_moment.copy_(moment + moment.T - torch.diag(moment.diagonal()))
+    def _misfit(self, pairs: torch.Tensor, weights: torch.Tensor, single: torch.Tensor) -> torch.Tensor:
+        """Weighted squared distance between the model's tables and the bought ones."""
+        mass = torch.cat([torch.softmax(part, 1) for part in self._blocks()], dim=1)  # (codes, width)
+        model = mass.T @ mass / len(mass)  # (width, width)
+        shares = mass.mean(dim=0)
+        return ((model - pairs).square() * weights).sum() + (
+            (shares - pairs.diagonal()).square() * single
+        ).sum()
 
-    @property
-    def _code_bound(self) -> float:
-        return math.sqrt(CODE_NORM_PER_LATENT * self.latent)
+    def _blocks(self) -> tuple[torch.Tensor, ...]:
+        """Logits of every code, column by column, each (codes, states)."""
+        logits = self.linear(self.codes) + self.perceptron(self.codes)
+        return torch.split(logits, list(self.layout.states), dim=1)
 
     @torch.no_grad()
     def sample(
         self, count: int, *, rng: torch.Generator, where: StateWeights | None = None
     ) -> tuple[np.ndarray, float]:
-        """See `Generator`. Conditions by importance resampling of the latent code.
+        """See `Generator`. Exact under conditions: codes by their posterior, then states within them.
 
-        A latent z drawn from the prior is kept with probability proportional to the decoder's mass on
-        the allowed states, then every column is drawn from its own (restricted) distribution: exactly
-        the model's conditional distribution as the number of prior draws grows.
+        The share returned is that of signal in the conditions' mass m, m^2 / (m^2 + noise^2), the noise
+        being that of one bought cell.
         """
-        chunks, shares = [], []
+        masses = [torch.softmax(part.double(), dim=1) for part in self._blocks()]
+        log_fit = torch.zeros(len(self.codes), dtype=torch.float64, device=self.codes.device)
+        for column, allowed in (where or {}).items():
+            masses[column] = masses[column] * torch.from_numpy(allowed).to(masses[column])
+            log_fit += torch.log(masses[column].sum(dim=1) + 1e-300)
+        weights = torch.softmax(log_fit, dim=0)
+        mass = float(torch.exp(torch.logsumexp(log_fit, 0)) / len(log_fit))
+        noise = float(self.table_noise)
+        share = mass**2 / (mass**2 + noise**2) if where and noise > 0 else 1.0
+        cumulative = [part.cumsum(dim=1).float().contiguous() for part in masses]
+        last = {c: int(np.flatnonzero(allowed)[-1]) for c, allowed in (where or {}).items()}
+        drawn = np.empty((count, len(cumulative)), dtype=np.int64)
         for start in range(0, count, SAMPLE_CHUNK):
-            size = min(SAMPLE_CHUNK, count - start)
-            states, share = self._sample_chunk(size, rng, where or {})
-            chunks.append(states)
-            shares.append(share * size)
-        empty = np.zeros((0, len(self.layout.names)), dtype=np.int64)
-        return np.concatenate([empty, *chunks]), sum(shares) / max(count, 1)
-
-    def _sample_chunk(self, size: int, rng: torch.Generator, where: StateWeights) -> tuple[np.ndarray, float]:
-        share = 1.0
-        z = self._draw_prior(size * (CANDIDATES if where else 1), rng)
-        if where:
-            fits = torch.cat(
-                [log_mass(self.decoder(part), self.layout, where) for part in torch.split(z, size)]
-            )
-            weights = torch.softmax(fits.double(), dim=0)  # (candidates,)
-            share = float(min(1.0, 1.0 / (weights**2).sum().item() / size))
-            z = z[torch.multinomial(weights, size, replacement=True, generator=rng)]
-        return draw_states(self.decoder(z), self.layout, rng, where), share
-
-    def _draw_prior(self, count: int, rng: torch.Generator) -> torch.Tensor:
-        """Codes from the fitted Gaussian, shape (count, latent)."""
-        covariance = self.prior_moment.double() - torch.outer(self.prior_mean, self.prior_mean).double()
-        values, vectors = torch.linalg.eigh(covariance)
-        # Noise may leave a direction with less variance than the posterior itself has, or none.
-        floor = self._settings["posterior_std"] ** 2
-        root = (vectors * values.clamp(min=floor).sqrt()).float()
-        noise = torch.randn(count, self.latent, generator=rng, device=root.device)
-        codes: torch.Tensor = self.prior_mean + noise @ root.T
-        return codes
+            rows = drawn[start : start + SAMPLE_CHUNK]
+            code = torch.multinomial(weights, len(rows), replacement=True, generator=rng)
+            uniform = torch.rand(len(cumulative), len(rows), generator=rng, device=weights.device)
+            for column, table in enumerate(cumulative):
+                sums = table[code]  # (rows, states)
+                state = (sums <= uniform[column][:, None] * sums[:, -1:]).sum(dim=1)
+                rows[:, column] = state.clamp(max=last.get(column, sums.shape[1] - 1)).cpu().numpy()
+        return drawn, max(share, 1e-12)
 
 
-class _Decoder(nn.Module):
-    """The mirrored perceptron beside a linear path, (batch, latent) -> (batch, width) logits.
-
-    Under noise three layers in a row learn little; the linear path carries the relations from the
-    first step on, and the perceptron adds what is not linear.
-    """
-
-    def __init__(self, widths: Sequence[int]) -> None:
-        super().__init__()
-        self.linear = nn.Linear(widths[0], widths[-1])
-        self.perceptron = _perceptron(widths)
-
-    def forward(self, z: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.linear(z) + self.perceptron(z)
-        return logits
-
-
-def _check_settings(settings: dict[str, float]) -> None:
-    """Refuse before anything is built what could only fail once budget is reserved.
+def checked(settings: dict[str, float]) -> dict[str, float]:
+    """The settings, if every name is known and every value in range.
 
     Raises:
-        InputError: Names the first hyperparameter out of range.
+        InputError: Names the first hyperparameter that is not.
     """
     for name, value in settings.items():
+        if name not in DEFAULTS:
+            raise InputError(
+                f"unknown hyperparameter {name}",
+                where="generator medvae",
+                fix=f"one of {', '.join(DEFAULTS)}",
+            )
         low, high = RANGES[name]
         if not low <= value <= high:
             raise InputError(
                 f"hyperparameter {name} is out of range", where="generator medvae", fix=f"{low:g} to {high:g}"
             )
+    return settings
 
 
-SAMPLE_CHUNK = 8192
-"""Patients drawn at once: bounds memory, and keeps the tables in the processor's cache."""
-
-CANDIDATES = 20
-"""Prior draws per kept draw under conditions."""
-
-
-def _perceptron(widths: Sequence[int]) -> nn.Sequential:
-    """Linear layers with leaky rectifiers between them."""
-    layers: list[nn.Module] = []
-    for inputs, outputs in pairwise(widths):
-        layers += [nn.Linear(inputs, outputs), nn.LeakyReLU(0.1)]
-    return nn.Sequential(*layers[:-1])
-
-
-def one_hot(states: torch.Tensor, layout: Layout) -> torch.Tensor:
-    """States, shape (..., columns), as one-hot blocks, float32, shape (..., width)."""
-    offsets = torch.tensor(layout.offsets, device=states.device)
-    hot = torch.zeros(*states.shape[:-1], layout.width, device=states.device)
-    return hot.scatter_(-1, states + offsets, 1.0)
-
-
-def reconstruction_loss(logits: torch.Tensor, states: torch.Tensor, layout: Layout) -> torch.Tensor:
-    """Sum over columns of the cross entropy of each column's states, shape (...,)."""
-    offsets = torch.tensor(layout.offsets, device=states.device)
-    chosen = logits.gather(-1, states + offsets).sum(dim=-1)
-    blocks = torch.split(logits, list(layout.states), dim=-1)
-    return torch.stack([torch.logsumexp(block, dim=-1) for block in blocks]).sum(dim=0) - chosen
-
-
-def log_mass(logits: torch.Tensor, layout: Layout, where: StateWeights) -> torch.Tensor:
-    """Log probability that independent draws from each block are allowed, shape (batch,)."""
-    blocks = torch.split(logits, list(layout.states), dim=1)
-    total = torch.zeros(logits.shape[0], device=logits.device)
-    for column, weights in where.items():
-        allowed = torch.from_numpy(weights).to(logits)
-        probabilities = torch.softmax(blocks[column], dim=1)
-        total = total + torch.log((probabilities * allowed).sum(dim=1) + 1e-30)
-    return total
-
-
-def draw_states(
-    logits: torch.Tensor, layout: Layout, rng: torch.Generator, where: StateWeights
-) -> np.ndarray:
-    """Draw one state per column and patient, int64, shape (batch, columns)."""
-    uniform = torch.rand(logits.shape[0], len(layout.states), generator=rng, device=logits.device).T
-    # States down, patients across: a block has few states, and along the patients it can be vectorised.
-    blocks = torch.split(logits.T.contiguous(), list(layout.states))
-    drawn = np.empty((len(layout.states), logits.shape[0]), dtype=np.int64)
-    for column, block in enumerate(blocks):
-        mass = torch.softmax(block, dim=0)
-        if column in where:
-            mass = mass * torch.from_numpy(where[column]).to(mass)[:, None]
-        cumulative = mass.cumsum(dim=0)
-        state = (cumulative <= uniform[column] * cumulative[-1]).sum(dim=0)
-        last = int(np.flatnonzero(where[column])[-1]) if column in where else len(mass) - 1
-        drawn[column] = state.clamp(max=last).cpu().numpy()
-    return drawn.T
+def _schedule(share: float) -> float:
+    """Learning-rate factor at a share of the fit: a short rise, then a cosine fall to 0.02."""
+    return min(1.0, (share + 0.01) / 0.06) * (0.02 + 0.98 * 0.5 * (1.0 + math.cos(math.pi * share)))

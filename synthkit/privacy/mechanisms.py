@@ -9,11 +9,13 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations_with_replacement
 from statistics import NormalDist
 
 import numpy as np
 import torch
 
+from synthkit.domain.layout import Layout, PatientStates
 from synthkit.privacy import rng
 
 
@@ -33,6 +35,61 @@ def gaussian_sum(vectors: torch.Tensor, *, noise_multiplier: float) -> np.ndarra
     total: np.ndarray = clipped.double().sum(dim=0).cpu().numpy()
     noised: np.ndarray = total + rng.normal(total.size, std=noise_multiplier)
     return noised
+
+
+SINGLE_WEIGHT = 2.0
+"""How much stronger a state's own count enters the tables than a pair's: its noise is half as large."""
+
+
+def table_noise(layout: Layout, *, noise_multiplier: float) -> tuple[float, float]:
+    """Standard deviation of the noise of a pair's count and of a state's own, in patients."""
+    columns = len(layout.states)
+    # One row is in one state of every column: one cell of each pair's table, one of each column's.
+    norm = math.sqrt(columns * (columns - 1) / 2 + SINGLE_WEIGHT**2 * columns)
+    return noise_multiplier * norm, noise_multiplier * norm / SINGLE_WEIGHT
+
+
+def tables_statistic(patients: PatientStates, layout: Layout) -> np.ndarray:
+    """Patients per pair of states, and per state on the diagonal; float64, shape (width, width).
+
+    A patient with k rows adds 1 / k for each. With pairs above the diagonal counted once and the diagonal
+    `SINGLE_WEIGHT` times, one patient adds a vector of norm at most `table_noise` at multiplier 1.
+    """
+    rows = np.diff(patients.starts)
+    weights = 1.0 / np.repeat(rows, rows)
+    by_column = np.ascontiguousarray(patients.states.T)
+    blocks = [slice(start, start + size) for start, size in zip(layout.offsets, layout.states, strict=True)]
+    total = np.zeros((layout.width, layout.width))
+    # Counted in float64: in float32 the rounding of 1 / k alone would exceed the bound by a millionth.
+    for first, second in combinations_with_replacement(range(len(layout.states)), 2):
+        shape = layout.states[first], layout.states[second]
+        pair = by_column[first] * shape[1] + by_column[second]
+        table = np.bincount(pair, weights, minlength=math.prod(shape)).reshape(shape)
+        total[blocks[first], blocks[second]] = table
+        total[blocks[second], blocks[first]] = table.T
+    return total
+
+
+def pair_tables(patients: PatientStates, layout: Layout, *, noise_multiplier: float) -> np.ndarray:
+    """All one-way and two-way tables by one Gaussian mechanism.
+
+    Args:
+        patients: Every state within its column's; a state outside is a caller's bug and raises.
+        layout: Of the states.
+        noise_multiplier: sigma / L2 sensitivity of all tables together.
+
+    Returns:
+        float64, shape (width, width), symmetric, as `tables_statistic`; the noise's standard deviations
+        are `table_noise`. Costs one `GaussianEvent(noise_multiplier)`.
+    """
+    if ((patients.states < 0) | (patients.states >= np.array(layout.states))).any():
+        raise ValueError("a state lies outside its column")
+    pair_std, single_std = table_noise(layout, noise_multiplier=noise_multiplier)
+    above = np.triu(rng.normal(layout.width**2, std=pair_std).reshape(layout.width, layout.width), 1)
+    block = np.repeat(np.arange(len(layout.states)), layout.states)
+    above[block[:, None] == block[None, :]] = 0.0  # known: a patient is in one state of a column
+    diagonal = np.diag(rng.normal(layout.width, std=single_std))
+    return tables_statistic(patients, layout) + above + above.T + diagonal
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)

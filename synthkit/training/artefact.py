@@ -30,7 +30,11 @@ HEADER, WEIGHTS = "model.json", "weights.safetensors"
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """A generator with its schema and its history. `spend` is None when trained without privacy."""
+    """A generator with its schema and its history. `spend` is None when trained without privacy.
+
+    Raises:
+        InputError: A spend beside an encoder that was trained on the patients without DP.
+    """
 
     schema: Schema
     generator: Generator
@@ -39,6 +43,14 @@ class Model:
     study: str
     study_digest: str
     site: str
+
+    def __post_init__(self) -> None:
+        if self.is_private and not self.encoder_provenance.allows_claim:
+            raise InputError(
+                "the encoder was trained on these patients without DP, so no epsilon can be claimed",
+                where=f"model of study {self.study}",
+                fix="train with a public encoder or one trained with DP",
+            )
 
     @property
     def is_private(self) -> bool:
@@ -64,17 +76,24 @@ def save_model(model: Model, folder: Path) -> None:
     """Write a model into a new folder; all of it or nothing.
 
     Raises:
-        InputError: The folder exists with content, or cannot be written.
+        InputError: The folder exists with content, or cannot be written; or parts of a model with a
+            spend were frozen, and its provenance says that none was.
     """
+    _check_nothing_frozen(model)
     weights = save(model.generator.get_weights())
-    header = json.dumps(_header(model, sha256_hex(weights)), indent=2, sort_keys=True)
+    write_folder(folder, _header(model, sha256_hex(weights)), weights)
+
+
+def write_folder(folder: Path, header: JsonObject, weights: bytes) -> None:
+    """Write a header and its arrays into a new folder; see `save_model`."""
+    text = json.dumps(header, indent=2, sort_keys=True)
     partial = folder.with_name(folder.name + ".partial")
     try:
         if folder.exists() and any(folder.iterdir()):
             raise InputError("the folder is not empty", where=str(folder), fix="name a new folder")
         partial.mkdir(parents=True, exist_ok=True)
         (partial / WEIGHTS).write_bytes(weights)
-        (partial / HEADER).write_text(header + "\n", encoding="utf-8")
+        (partial / HEADER).write_text(text + "\n", encoding="utf-8")
         if folder.exists():
             folder.rmdir()
         os.replace(partial, folder)
@@ -87,8 +106,17 @@ def load_model(folder: Path) -> Model:
     """Read a model and check it.
 
     Raises:
-        InputError: Missing, of another format, or its weights are not the header's.
+        InputError: Missing, of another format or mode, or its weights are not the header's.
     """
+    header, data = read_folder(folder)
+    try:
+        return _model(header, load(data))
+    except (KeyError, TypeError, ValueError, SafetensorError) as error:
+        raise InputError("the model is malformed", where=str(folder), fix="train again") from error
+
+
+def read_folder(folder: Path) -> tuple[JsonObject, bytes]:
+    """A folder's header and the arrays that it names, whatever the mode; see `load_model`."""
     try:
         header: JsonObject = json.loads((folder / HEADER).read_text(encoding="utf-8"))
         data = (folder / WEIGHTS).read_bytes()
@@ -100,10 +128,22 @@ def load_model(folder: Path) -> Model:
         raise InputError("unknown model format", where=str(folder), fix="use the version that wrote it")
     if header.get("weights_sha256") != sha256_hex(data):
         raise InputError("the weights are not the header's", where=str(folder), fix="train again")
-    try:
-        return _model(header, load(data))
-    except (KeyError, TypeError, ValueError, SafetensorError) as error:
-        raise InputError("the model is malformed", where=str(folder), fix="train again") from error
+    return header, data
+
+
+def _check_nothing_frozen(model: Model) -> None:
+    """Refuse the label "trained" for a model with parameters that its private training was kept from."""
+    if not model.is_private or model.encoder_provenance is not EncoderProvenance.TRAINED:
+        return
+    generator = model.generator
+    fresh = build(generator.kind, generator.layout, generator.hyperparameters)
+    trainable = {name for name, parameter in fresh.named_parameters() if parameter.requires_grad}
+    if any(name in trainable and not p.requires_grad for name, p in generator.named_parameters()):
+        raise InputError(
+            "parameters were frozen, and nothing says where they came from",
+            where=f"model of study {model.study}",
+            fix="state the encoder's provenance: public, dp or non_dp",
+        )
 
 
 def _header(model: Model, weights_sha256: str) -> JsonObject:
@@ -126,6 +166,8 @@ def _header(model: Model, weights_sha256: str) -> JsonObject:
 
 
 def _model(header: JsonObject, weights: dict[str, np.ndarray]) -> Model:
+    if "mode" in header:
+        raise ValueError("made in another mode")
     schema, spend = Schema.from_json(header["schema"]), header["spend"]
     if schema.digest != header["schema_digest"] or header["unsafe"] is not (spend is None):
         raise ValueError("the header contradicts itself")

@@ -5,7 +5,8 @@ caller has reserved the budget before and commits it after. The loop takes exact
 told, never fewer (stopping early on private data is a release) and reports no loss.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -15,9 +16,9 @@ from torch import nn
 
 from synthkit.domain.layout import PatientStates
 from synthkit.domain.study import TrainingPlan
-from synthkit.generators.base import Generator
+from synthkit.generators.base import Generator, SteppedGenerator, TableGenerator
 from synthkit.privacy.dpsgd import DpSgdStep, Step, StepSettings
-from synthkit.privacy.mechanisms import gaussian_sum
+from synthkit.privacy.mechanisms import gaussian_sum, pair_tables, table_noise, tables_statistic
 from synthkit.training.unsafe import UNSAFE_SEED, UnsafeNoPrivacy
 
 Progress = Callable[[int, int], None]
@@ -44,7 +45,7 @@ class LoopState:
 
 
 def train(
-    generator: Generator,
+    generator: SteppedGenerator,
     states: PatientStates,
     plan: TrainingPlan,
     *,
@@ -68,7 +69,7 @@ def train(
         progress: Called after each step.
         device: Where to compute; CUDA when present, else the processor.
     """
-    device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = device or _usual_device()
     generator.to(device).train()
     trained = [p for p in generator.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(trained, lr=plan.learning_rate, betas=(0.9, 0.99))
@@ -94,7 +95,11 @@ def train(
 
 
 def _losses(
-    generator: Generator, states: PatientStates, share: float, rng: torch.Generator, patients: np.ndarray
+    generator: SteppedGenerator,
+    states: PatientStates,
+    share: float,
+    rng: torch.Generator,
+    patients: np.ndarray,
 ) -> torch.Tensor:
     """Losses of the given patients, shape (batch,)."""
     views, weights = states.views(patients, draws=generator.draws)
@@ -107,35 +112,78 @@ def _losses(
     )
 
 
-def fit_prior(
+def close(
     generator: Generator, states: PatientStates, plan: TrainingPlan, *, privacy: StepKind | None = None
 ) -> None:
-    """Fit the generator's prior to the patients, by one Gaussian mechanism.
+    """The closing release: what the prior, or the whole generator, is fitted to. One Gaussian mechanism.
 
     Args:
-        generator: Trained; its prior is set in place.
-        states: The patients; one counts with the mean of its rows' statistics.
+        generator: Takes over what is bought. A `TableGenerator` still has to be fitted: see `finish`.
+        states: The patients; one counts with the mean of its rows.
         plan: Gives `prior_noise_multiplier`.
-        privacy: None for the private fit; `UnsafeNoPrivacy` to leave the noise out.
+        privacy: None for the private release; `UnsafeNoPrivacy` to leave the noise out.
     """
     generator.to("cpu").eval()
-    chunks = torch.split(torch.from_numpy(states.states), 8192)
-    draws = _model_draws(privacy, torch.device("cpu"))
+    is_private = privacy is not UnsafeNoPrivacy
+    if isinstance(generator, TableGenerator):
+        if is_private:
+            noise = plan.prior_noise_multiplier
+            generator.set_tables(pair_tables(states, generator.layout, noise_multiplier=noise))
+        else:
+            generator.set_tables(tables_statistic(states, generator.layout))
+    elif isinstance(generator, SteppedGenerator):
+        vectors = _statistics(generator, states, _model_draws(privacy, torch.device("cpu")))
+        if is_private:
+            generator.fit_prior(gaussian_sum(vectors, noise_multiplier=plan.prior_noise_multiplier))
+        else:
+            generator.fit_prior(vectors.sum(dim=0).numpy())
+
+
+def finish(
+    generator: Generator,
+    plan: TrainingPlan,
+    declared_sizes: Sequence[int],
+    *,
+    privacy: StepKind | None = None,
+    progress: Progress | None = None,
+    device: torch.device | None = None,
+) -> None:
+    """Post-processing once all sites' releases are averaged: touches no patient, costs no budget.
+
+    Args:
+        generator: Holds the (averaged) release; a `TableGenerator` is fitted to it.
+        plan: Gives the noise of each site's release.
+        declared_sizes: The public sizes of the sites that were averaged; they were the factors.
+        privacy: As in `close`.
+        progress: Called after each step of the fit.
+        device: As in `train`.
+    """
+    if not isinstance(generator, TableGenerator):
+        return
+    multiplier = 0.0 if privacy is UnsafeNoPrivacy else plan.prior_noise_multiplier
+    pair, single = table_noise(generator.layout, noise_multiplier=multiplier)
+    # Tables weighted by size add up to the tables of all patients, and so does their noise.
+    spread = math.sqrt(len(declared_sizes))
+    sites = sum(declared_sizes) ** 2 / sum(size**2 for size in declared_sizes)
+    generator.to(device or _usual_device())
+    generator.fit(sites=sites, pair_noise=pair * spread, single_noise=single * spread, progress=progress)
+    generator.to("cpu").eval()
+
+
+def _statistics(generator: SteppedGenerator, states: PatientStates, draws: torch.Generator) -> torch.Tensor:
+    """Each patient's vector, the mean over their rows, float64, shape (patients, statistics)."""
     rows = torch.cat(
         [
             generator.statistics(chunk, noise=torch.randn(len(chunk), generator.noise_size, generator=draws))
-            for chunk in chunks
+            for chunk in torch.split(torch.from_numpy(states.states), 8192)
         ]
     )
     counts = torch.from_numpy(np.diff(states.starts))
-    several = len(rows) > len(states)
-    vectors = (
-        torch.segment_reduce(rows, "mean", lengths=counts) if several else rows
-    )  # (patients, statistics)
-    if privacy is UnsafeNoPrivacy:
-        generator.fit_prior(vectors.sum(dim=0).numpy())
-    else:
-        generator.fit_prior(gaussian_sum(vectors, noise_multiplier=plan.prior_noise_multiplier))
+    return torch.segment_reduce(rows, "mean", lengths=counts) if len(rows) > len(states) else rows
+
+
+def _usual_device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _model_draws(privacy: StepKind | None, device: torch.device) -> torch.Generator:

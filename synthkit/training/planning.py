@@ -5,11 +5,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from synthkit.data.purchase import Purchase
-from synthkit.domain.privacy import DpSgdEvent, GaussianEvent, PrivacyEvent
+from synthkit.domain.privacy import Budget, DpSgdEvent, GaussianEvent, PrivacyEvent
 from synthkit.domain.schema import Schema
 from synthkit.domain.study import TrainingPlan
-from synthkit.errors import InputError
-from synthkit.privacy.accounting import admission_epsilon, calibrate_noise_multiplier
+from synthkit.errors import BudgetExceededError, InputError
+from synthkit.generators.registry import is_stepped
+from synthkit.privacy.accounting import calibrate_noise_multiplier, check_admissible
 from synthkit.privacy.renyi import FAILURE_SHARE
 
 PRIOR_SHARE = 0.4
@@ -64,7 +65,7 @@ def hyperparameters_without_privacy(generator: str) -> dict[str, float]:
     Without noise Med-VAE's encoder learns codes that no Gaussian prior fits, unless the KL term and the
     posterior's width hold them near one: 0.963 instead of 0.952 overall on Diabetes 130.
     """
-    return {"kl_weight": 0.5, "posterior_std": 0.5} if generator == "medvae" else {}
+    return {"kl_weight": 0.5, "posterior_std": 0.5} if generator == "medvae-sgd" else {}
 
 
 def plan_for(
@@ -89,6 +90,14 @@ def plan_for(
     Raises:
         InputError: No noise reaches the target, or a figure is out of range.
     """
+    if not is_stepped(generator):
+        return _plan_of_one_release(
+            generator,
+            target_epsilon=target_epsilon,
+            delta=delta,
+            hyperparameters=hyperparameters,
+            history=history,
+        )
     prior_noise = _prior_noise(PRIOR_SHARE * target_epsilon, delta)
     prior = GaussianEvent(noise_multiplier=prior_noise)
     steps = effort.rounds * effort.local_steps
@@ -104,6 +113,13 @@ def plan_for(
             history=(*history, prior),
             reference=DpSgdEvent(noise_multiplier=noise, sample_rate=effort.sample_rate, steps=steps),
         )
+    # The noise has moved since its reference: the events as a ledger will meet them decide.
+    while not _is_admitted(
+        (DpSgdEvent(noise_multiplier=noise, sample_rate=effort.sample_rate, steps=steps), prior, *history),
+        target_epsilon,
+        delta,
+    ):
+        noise = math.ceil(noise * 1_000 * 1.0002 + 1e-9) / 1_000
     return TrainingPlan(
         generator=generator,
         rounds=effort.rounds,
@@ -116,6 +132,60 @@ def plan_for(
         learning_rate=effort.learning_rate,
         hyperparameters=dict(hyperparameters or {}),
     )
+
+
+def _plan_of_one_release(
+    generator: str,
+    *,
+    target_epsilon: float,
+    delta: float,
+    hyperparameters: dict[str, float] | None,
+    history: Sequence[PrivacyEvent],
+) -> TrainingPlan:
+    """All of epsilon for one Gaussian mechanism; no step is taken."""
+    noise = _least_noise(
+        lambda noise: (GaussianEvent(noise_multiplier=noise), *history), target_epsilon, delta
+    )
+    return TrainingPlan(
+        generator=generator,
+        rounds=0,
+        local_steps=0,
+        sample_rate=1.0,
+        noise_multiplier=noise,
+        prior_noise_multiplier=noise,
+        max_grad_norm=MAX_GRAD_NORM,
+        delta=delta,
+        learning_rate=1.0,
+        hyperparameters=dict(hyperparameters or {}),
+    )
+
+
+def check_plan(plan: TrainingPlan) -> None:
+    """Refuse a plan of steps for a generator that takes none, and the other way round.
+
+    Raises:
+        InputError: No such generator, or the rounds do not fit it.
+    """
+    if is_stepped(plan.generator) == (plan.rounds > 0):
+        return
+    if plan.rounds:
+        raise InputError(
+            f"{plan.generator} is fitted to one release and takes no steps",
+            where="rounds of the plan",
+            fix='rounds = 0 and local_steps = 0, or generator = "medvae-sgd"',
+        )
+    raise InputError(
+        f"{plan.generator} is trained by steps", where="rounds of the plan", fix="give at least 1 round"
+    )
+
+
+def _is_admitted(events: Sequence[PrivacyEvent], epsilon: float, delta: float) -> bool:
+    """Whether an empty ledger with this cap would let these events through, in this order."""
+    try:
+        check_admissible((), events, Budget(epsilon=epsilon, delta=delta))
+    except BudgetExceededError:
+        return False
+    return True
 
 
 def _prior_noise(epsilon: float, delta: float) -> float:
@@ -153,11 +223,11 @@ def _least_noise(events: Callable[[float], tuple[PrivacyEvent, ...]], epsilon: f
         InputError: There is none up to 1000.
     """
     low, high = 1, 100_000  # hundredths
-    if not (math.isfinite(epsilon) and admission_epsilon(events(high / 100), delta) <= epsilon):
+    if not (math.isfinite(epsilon) and epsilon > 0 and _is_admitted(events(high / 100), epsilon, delta)):
         raise InputError(f"no noise reaches epsilon {epsilon:g} at delta {delta:g}", fix="raise epsilon")
     while low < high:
         middle = (low + high) // 2
-        if admission_epsilon(events(middle / 100), delta) <= epsilon:
+        if _is_admitted(events(middle / 100), epsilon, delta):
             high = middle
         else:
             low = middle + 1

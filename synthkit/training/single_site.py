@@ -14,11 +14,12 @@ from synthkit.domain.privacy import Budget, EncoderProvenance, PrivacySpend
 from synthkit.domain.study import Site, Study, TrainingPlan
 from synthkit.errors import InputError
 from synthkit.federation.messages import digest_weights
-from synthkit.generators.base import Generator
+from synthkit.generators.base import Generator, SteppedGenerator
 from synthkit.privacy.accounting import spend_of
 from synthkit.privacy.ledger import Ledger
 from synthkit.training.artefact import Model, new_generator, save_model
-from synthkit.training.loop import LoopState, Progress, fit_prior, train
+from synthkit.training.loop import LoopState, Progress, close, finish, train
+from synthkit.training.planning import check_plan
 from synthkit.training.purchasing import check_bought, check_reviewed
 from synthkit.training.unsafe import UnsafeNoPrivacy
 
@@ -64,6 +65,7 @@ def train_privately(
         BudgetExceededError: The asset's cap or the quota has no room; nothing was drawn.
         InputError: Too few patients, or the folder cannot be written.
     """
+    check_plan(plan)
     check_trainable(table, job)
     check_bought(table.schema, ledger)
     study = job.as_study(table, plan)
@@ -129,17 +131,19 @@ def _run(
     progress: Progress | None,
 ) -> None:
     states = fit_encoding(table.schema).encode_patients(table)
-    train(
-        generator,
-        states,
-        plan,
-        steps=plan.total_steps,
-        declared_size=job.declared_size,
-        state=LoopState(),
-        privacy=privacy,
-        progress=progress,
-    )
-    fit_prior(generator, states, plan, privacy=privacy)
+    if isinstance(generator, SteppedGenerator):
+        train(
+            generator,
+            states,
+            plan,
+            steps=plan.total_steps,
+            declared_size=job.declared_size,
+            state=LoopState(),
+            privacy=privacy,
+            progress=progress,
+        )
+    close(generator, states, plan, privacy=privacy)
+    finish(generator, plan, [job.declared_size], privacy=privacy, progress=progress)
 
 
 def _model(

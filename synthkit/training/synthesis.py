@@ -10,6 +10,7 @@ from synthkit.data.table import SyntheticTable
 from synthkit.domain.conditions import Condition
 from synthkit.errors import InputError
 from synthkit.training.artefact import Model
+from synthkit.training.paper import PaperModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,14 +18,17 @@ class Synthesis:
     """Generated rows; `reliability` in (0, 1] is the effective sample size per row under conditions.
 
     1.0: as good as unconditional rows. Near 0: the model has next to no mass for the conditions, and
-    many rows descend from few latent draws.
+    many rows descend from few latent draws. Of a model in the paper's mode it is the share of its draws
+    that met the conditions.
     """
 
     table: SyntheticTable
     reliability: float
 
 
-def synthesize(model: Model, count: int, *, seed: int, conditions: Sequence[Condition] = ()) -> Synthesis:
+def synthesize(
+    model: Model | PaperModel, count: int, *, seed: int, conditions: Sequence[Condition] = ()
+) -> Synthesis:
     """Generate rows; the same seed gives the same rows from the same model.
 
     Raises:
@@ -33,6 +37,9 @@ def synthesize(model: Model, count: int, *, seed: int, conditions: Sequence[Cond
     """
     if count < 1:
         raise InputError("the number of rows must be at least 1", where="option -n")
+    if isinstance(model, PaperModel):
+        table, met = model.draw(count, seed=seed, conditions=conditions)
+        return Synthesis(table=table, reliability=met)
     encoding = model.encoding
     where = encoding.restrict(conditions)
     states, reliability = model.generator.sample(

@@ -32,7 +32,7 @@ torch.set_num_threads(1)
 
 def width_and_time(steps: int) -> None:
     figures = {"sample_rate": 0.05, "noise_multiplier": 1.0, "learning_rate": 0.02, "local_steps": steps}
-    plan = make_plan(hyperparameters=NARROW["medvae"], **figures)
+    plan = make_plan(hyperparameters=NARROW["medvae-sgd"], **figures)
     audit_steps(CLINIC, claimed(), effort=SHORT).epsilon  # noqa: B018 - the accountant's import
     began, used = time.perf_counter(), time.process_time()
     report = audit_steps(WARD, plan, effort=FULL)

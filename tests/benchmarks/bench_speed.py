@@ -26,7 +26,7 @@ from synthkit.domain.privacy import EncoderProvenance
 from synthkit.domain.study import TrainingPlan
 from synthkit.generators.base import Generator
 from synthkit.training.artefact import Model, new_generator
-from synthkit.training.loop import LoopState, fit_prior, train
+from synthkit.training.loop import LoopState, close, train
 from synthkit.training.planning import effort_for, plan_for
 from synthkit.training.synthesis import synthesize
 from synthkit.training.unsafe import UnsafeNoPrivacy
@@ -45,7 +45,7 @@ def plan_of(epochs: int, batch: int = BATCHES[-1]) -> TrainingPlan:
     """A plan at epsilon 3 whose steps pass `epochs` times over the patients."""
     rate = batch / ROUND_SIZE
     effort = replace(effort_for(ROUND_SIZE), local_steps=round(epochs / rate), sample_rate=rate)
-    return plan_for("medvae", effort, target_epsilon=3.0, delta=1e-5)
+    return plan_for("medvae-sgd", effort, target_epsilon=3.0, delta=1e-5)
 
 
 def trained(
@@ -53,7 +53,7 @@ def trained(
 ) -> tuple[Generator, Cost, Cost]:
     """A generator after the plan's steps, what they cost, and what the prior's fit cost."""
     states = fit_encoding(table.schema).encode_patients(table)
-    generator = new_generator("medvae", table.schema, None, seed=0)
+    generator = new_generator("medvae-sgd", table.schema, None, seed=0)
     take_steps = partial(
         train,
         generator,
@@ -66,7 +66,7 @@ def trained(
         device=torch.device("cpu"),
     )
     _, steps = measured(take_steps)
-    _, prior = measured(partial(fit_prior, generator, states, plan, privacy=privacy))
+    _, prior = measured(partial(close, generator, states, plan, privacy=privacy))
     return generator, steps, prior
 
 

@@ -98,7 +98,7 @@ def make_model(folder: Path, schema: Schema) -> None:
     """A small model that has learnt nothing, with a receipt as if it had."""
     model = Model(
         schema=schema,
-        generator=new_generator("medvae", schema, {"hidden_1": 8, "hidden_2": 8, "hidden_3": 8}, seed=0),
+        generator=new_generator("medvae-sgd", schema, {"hidden_1": 8, "hidden_2": 8, "hidden_3": 8}, seed=0),
         spend=spend_of([EVENT], 1e-5),
         encoder_provenance=EncoderProvenance.TRAINED,
         study=STUDY,

@@ -43,7 +43,7 @@ def test_every_site_spent_what_its_ledger_says_and_the_stranger_nothing(shown):
     _, document, output = shown
     for name in SITES:
         summary = verify_ledger(output / "sites" / name / "ledger.jsonl")
-        assert summary.reservations == summary.commits == 7
+        assert summary.reservations == summary.commits == 1
         assert 0 < document["spend"][name]["epsilon"] <= 3
     assert verify_ledger(output / "sites" / "Northfield" / "ledger.jsonl").reservations == 0
     assert "Northfield" not in document["spend"]

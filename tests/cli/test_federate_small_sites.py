@@ -18,7 +18,7 @@ purpose = "a test"
 expires = 2999-01-01
 
 [training]
-generator = "medvae"
+generator = "medvae-sgd"
 rounds = 2
 local_steps = 2
 sample_rate = 0.2

@@ -16,7 +16,7 @@ from synthkit.domain.privacy import DpSgdEvent, GaussianEvent, GaussianThreshold
 from synthkit.privacy.accounting import check_spend, reported_epsilon
 from synthkit.privacy.ledger import Ledger, verify_ledger
 
-QUICK = ("--steps", "3", "--sample-rate", "0.2", "--declared-size", "1500")
+QUICK = ("--generator", "medvae-sgd", "--steps", "3", "--sample-rate", "0.2", "--declared-size", "1500")
 DRAFT = schema_to_toml(WARD)
 for name, kind in (("age", "integer"), ("creatinine", "numeric"), ("unit", "categorical")):
     block = f'[columns.{name}]\nkind = "{kind}"\nprovenance = "dp"\n'

@@ -14,7 +14,7 @@ from synthkit.data.table import SyntheticTable
 from synthkit.domain.documents import schema_from_toml
 from synthkit.privacy.ledger import verify_ledger
 
-QUICK = ("--steps", "3", "--sample-rate", "0.2", "--declared-size", "300")
+QUICK = ("--generator", "medvae-sgd", "--steps", "3", "--sample-rate", "0.2", "--declared-size", "300")
 
 
 @pytest.fixture(scope="session")

@@ -32,7 +32,7 @@ def make_keys(names=tuple(SIZES)) -> dict[str, SigningKey]:
 
 def make_study(keys: dict[str, SigningKey], *, rounds: int = 3, name: str = "trial") -> Study:
     plan = TrainingPlan(
-        generator="medvae",
+        generator="medvae-sgd",
         rounds=rounds,
         local_steps=5,
         sample_rate=0.1,

@@ -88,7 +88,7 @@ def train_and_audit(story: Story) -> None:
     """From members to an audited table."""
     tell = story.tell
     private = ("--epsilon", 2.5, "--ledger", "book.ledger", "--policy", "policy.toml", "--site", "north")
-    effort = ("--declared-size", 1000, "--steps", 12, "--sample-rate", 0.1)
+    effort = ("--generator", "medvae-sgd", "--declared-size", 1000, "--steps", 12, "--sample-rate", 0.1)
     tell("train", "train", "parts/members.csv", "--schema", "schema.toml", *private, *effort, "-o", "model")
     tell("generate", "generate", "model", "-n", 400, "-o", "synthetic.csv", "--json")
     counted = ("--policy", "policy.toml", "--ledger", "book.ledger", "--model", "model")

@@ -184,7 +184,7 @@ POINTS = {
     "after signing": Point(scene="round", trap=after(SiteAgent, "_sign"), committed=True),
     "after sending": Point(scene="sent", trap=lambda _rng: None, committed=True),
     "within the prior's noise": Point(scene="prior", trap=after(rng, "normal")),
-    "after fitting the prior": Point(scene="prior", trap=after(agent_module, "fit_prior")),
+    "after fitting the prior": Point(scene="prior", trap=after(agent_module, "close")),
     "within a replay": Point(scene="replay", trap=after(SiteAgent, "_read_reply"), committed=True),
     "before the tail is cut": Point(scene="repair", trap=before(ledger_module, "cut_file")),
     "after the tail was cut": Point(scene="repair", trap=after(ledger_module, "cut_file")),

@@ -178,7 +178,18 @@ def delta_above_one_in_n_at_one_site(stage: Stage) -> str:
     desk = stage.desk()
     size = 200_000 if stage.is_faulty else 1000
     options = ("--schema", "schema.toml", "--epsilon", 0.3, "--policy", "policy.toml", "--site", "north")
-    steps = ("--declared-size", size, "--steps", 2, "--sample-rate", 0.05, "--ledger", "book.ledger")
+    steps = (
+        "--generator",
+        "medvae-sgd",
+        "--declared-size",
+        size,
+        "--steps",
+        2,
+        "--sample-rate",
+        0.05,
+        "--ledger",
+        "book.ledger",
+    )
     code = desk.tell("train", "train", "parts/members.csv", *options, *steps, "-o", "second")
     return desk.said["train.err"].decode() if code else ""
 

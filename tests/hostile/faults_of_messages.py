@@ -14,7 +14,7 @@ from synthkit.domain import audit as domain_audit
 from synthkit.domain.audit import COARSE_EFFECTS, AuditReport
 from synthkit.errors import PeerError
 from synthkit.federation.refusal import RefusalCode
-from synthkit.generators.medvae import MedVae
+from synthkit.generators.medvae_sgd import MedVaeSgd
 from synthkit.training.artefact import load_model, save_model
 from synthkit_client import app as client_app
 from synthkit_client.agent import SiteAgent
@@ -131,15 +131,15 @@ def check_coarse(document: dict) -> None:
 
 def library_in_a_reply(stage: Stage) -> None:
     """The generator keeps its patients' codes and sends them along as one more array."""
-    honest = MedVae.get_weights
+    honest = MedVaeSgd.get_weights
 
-    def with_library(self: MedVae) -> dict[str, np.ndarray]:
+    def with_library(self: MedVaeSgd) -> dict[str, np.ndarray]:
         return {**honest(self), "library": np.zeros((84, 6), dtype=np.float32)}
 
     hospital = stage.hospital()
     request = hospital.request()
     if stage.is_faulty:
-        stage.patch.setattr(MedVae, "get_weights", with_library)
+        stage.patch.setattr(MedVaeSgd, "get_weights", with_library)
     run_local(
         hospital.study,
         request.weights,
@@ -149,11 +149,11 @@ def library_in_a_reply(stage: Stage) -> None:
 
 
 def library_in_a_model(stage: Stage) -> None:
-    honest = MedVae.get_weights
+    honest = MedVaeSgd.get_weights
     model = load_model(stage.papers / "model")
     if stage.is_faulty:
         stage.patch.setattr(
-            MedVae, "get_weights", lambda self: {**honest(self), "library": np.zeros((84, 6), np.float32)}
+            MedVaeSgd, "get_weights", lambda self: {**honest(self), "library": np.zeros((84, 6), np.float32)}
         )
     save_model(model, stage.folder / "model")
     load_model(stage.folder / "model")

@@ -142,7 +142,7 @@ class TestTheSearchItself:
     @pytest.mark.parametrize("form", ["utf-8", "utf-16-le"])
     def test_a_text(self, story, text, form):
         header = (story.folder / "model" / "model.json").read_bytes()
-        assert search({"x": header.replace(b'"medvae"', text.encode(form))}, EVERYTHING) == {"x": [text]}
+        assert search({"x": header.replace(b'"medvae-sgd"', text.encode(form))}, EVERYTHING) == {"x": [text]}
 
     @pytest.mark.parametrize("offset", range(3))
     def test_a_text_in_base64(self, offset):

@@ -16,7 +16,7 @@ from synthkit.domain.audit import Verdict
 from synthkit.domain.privacy import DpSgdEvent, EncoderProvenance
 from synthkit.domain.release import Decision
 from synthkit.errors import BundleError, InputError, ReleaseRefusedError, SynthkitError
-from synthkit.generators.medvae import MedVae
+from synthkit.generators.medvae_sgd import MedVaeSgd
 from synthkit.privacy.accounting import spend_of
 from synthkit.release.gate import decide
 from synthkit.training.artefact import HEADER, Model, load_model, save_model
@@ -26,7 +26,7 @@ NON_DP = EncoderProvenance.NON_DP
 SOUND = [one for one in EncoderProvenance if one is not NON_DP]
 
 
-def make_model(generator: MedVae | None = None, **changes) -> Model:
+def make_model(generator: MedVaeSgd | None = None, **changes) -> Model:
     fields = {
         "schema": WARD,
         "generator": (generator or ward_model()).eval(),
@@ -39,7 +39,7 @@ def make_model(generator: MedVae | None = None, **changes) -> Model:
     return Model(**{**fields, **changes})
 
 
-def frozen() -> MedVae:
+def frozen() -> MedVaeSgd:
     """The counter-example's generator: an encoder that the private training was kept from."""
     model = ward_model()
     for parameter in model.encoder.parameters():

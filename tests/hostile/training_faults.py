@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from synthkit.domain.study import TrainingPlan
 from synthkit.federation import messages
-from synthkit.generators import medvae
-from synthkit.generators.medvae import MedVae
+from synthkit.generators import layers
+from synthkit.generators.medvae_sgd import MedVaeSgd
 from synthkit.privacy import rng
 from synthkit.privacy.clipping import PerPatientGradients, _Linear
 from synthkit.privacy.dpsgd import DpSgdStep
@@ -342,21 +342,21 @@ LOOP_FAULTS = (
 GENERATOR_FAULTS = (
     fault(
         "BatchNorm in the generator",
-        medvae._perceptron,
+        layers.perceptron,
         "return nn.Sequential(",
         "layers.insert(1, nn.BatchNorm1d(widths[1])); return nn.Sequential(",
         REFUSED,
     ),
     fault(
         "inputs standardised over the batch",
-        MedVae._encode,
+        MedVaeSgd._encode,
         "hot = one_hot(states, self.layout)",
         "hot = one_hot(states, self.layout); hot = hot - hot.mean(dim=(0, 1))",
         "patients do not mix",
     ),
     fault(
         "a contrast between patients",
-        MedVae._encode,
+        MedVaeSgd._encode,
         "correction, log_std = self.encoder(hot).chunk(2, dim=-1)",
         "correction, log_std = self.encoder(hot).chunk(2, dim=-1)\n"
         "    correction = correction - correction.mean(dim=0)",

@@ -7,7 +7,7 @@ import torch
 from small_ward import ward_model, ward_states
 
 from synthkit.domain.layout import PatientStates
-from synthkit.generators.medvae import MedVae
+from synthkit.generators.medvae_sgd import MedVaeSgd
 from synthkit.privacy import rng
 from synthkit.privacy.dpsgd import DpSgdStep, StepSettings
 
@@ -19,7 +19,7 @@ class Bench:
         self,
         patients: int = 40,
         *,
-        model: MedVae | None = None,
+        model: MedVaeSgd | None = None,
         clip: float = 1.0,
         rows: Sequence[int] | None = None,
         **settings,

@@ -16,11 +16,11 @@ from small_ward import make_plan, ward_model, ward_states
 from synthkit.audit.empirical_epsilon import choose_threshold, epsilon_from_errors
 from synthkit.domain.layout import PatientStates
 from synthkit.domain.study import TrainingPlan
-from synthkit.generators.medvae import MedVae
+from synthkit.generators.medvae_sgd import MedVaeSgd
 from synthkit.privacy import rng
 from synthkit.privacy.accounting import spend_of
 from synthkit.privacy.clipping import PerPatientGradients
-from synthkit.training.loop import LoopState, StepKind, fit_prior, train
+from synthkit.training.loop import LoopState, StepKind, close, train
 from synthkit.training.unsafe import UnsafeNoPrivacy
 
 DELTA = 1e-5
@@ -59,27 +59,27 @@ def with_patient(others: np.ndarray, rows: np.ndarray) -> PatientStates:
     return PatientStates(states=np.concatenate([others, rows]), starts=starts)
 
 
-def unheard_of(model: MedVae, *, rows: int = 1) -> np.ndarray:
+def unheard_of(model: MedVaeSgd, *, rows: int = 1) -> np.ndarray:
     """A patient in the last state of every column, shape (rows, columns): unlike anybody in the ward."""
     return np.tile(np.array(model.layout.states, dtype=np.int64) - 1, (rows, 1))
 
 
 def retrain(
-    start: MedVae,
+    start: MedVaeSgd,
     states: PatientStates,
     plan: TrainingPlan,
     *,
     privacy: StepKind | None = None,
     prior_privacy: StepKind | None = None,
-) -> MedVae:
+) -> MedVaeSgd:
     """A copy of `start` after the product's own loop and prior fit."""
     model, size = copy.deepcopy(start), WARD_SIZE
     train(model, states, plan, steps=plan.total_steps, declared_size=size, state=LoopState(), privacy=privacy)
-    fit_prior(model, states, plan, privacy=prior_privacy)
+    close(model, states, plan, privacy=prior_privacy)
     return model
 
 
-def clipped_gradient(model: MedVae, states: PatientStates, max_grad_norm: float = 1.0) -> np.ndarray:
+def clipped_gradient(model: MedVaeSgd, states: PatientStates, max_grad_norm: float = 1.0) -> np.ndarray:
     """What a step would add up over all patients, without noise and latent draws; shape (weights,)."""
     model.train()
     gradients = PerPatientGradients(model)
@@ -96,12 +96,12 @@ def clipped_gradient(model: MedVae, states: PatientStates, max_grad_norm: float 
     return torch.cat([one.flatten() for one in sums]).double().numpy()
 
 
-def trained_weights(model: MedVae) -> np.ndarray:
+def trained_weights(model: MedVaeSgd) -> np.ndarray:
     """All weights that the loop trains, in the module's order, shape (weights,)."""
     return torch.cat([p.detach().flatten() for p in model.parameters() if p.requires_grad]).double().numpy()
 
 
-def look(model: MedVae, start: MedVae, direction: np.ndarray) -> np.ndarray:
+def look(model: MedVaeSgd, start: MedVaeSgd, direction: np.ndarray) -> np.ndarray:
     """How far the weights went against a gradient, and the prior: what a patient shows up in."""
     moved = -float((trained_weights(model) - trained_weights(start)) @ direction)
     prior = [p.detach().double().numpy().ravel() for p in (model.prior_mean, model.prior_moment)]
@@ -109,7 +109,7 @@ def look(model: MedVae, start: MedVae, direction: np.ndarray) -> np.ndarray:
 
 
 @cache
-def settled_start() -> MedVae:
+def settled_start() -> MedVaeSgd:
     """A public start that happens to fit the ward already."""
     ward = PatientStates.one_row_each(ward_states(WARD_SIZE))
     return retrain(ward_model(TINY), ward, audit_plan(local_steps=1500), privacy=UnsafeNoPrivacy)

@@ -199,6 +199,6 @@ def test_too_few_steps_are_refused():
 def test_two_thousand_steps_pin_epsilon_to_two_per_cent():
     """Half-width of an interval at confidence above 0.999; false alarm below 1e-3."""
     plan = claimed(noise_multiplier=1.0, sample_rate=0.05, local_steps=2000)
-    epsilon = audit_steps(WARD, replace(plan, hyperparameters=NARROW["medvae"])).epsilon
+    epsilon = audit_steps(WARD, replace(plan, hyperparameters=NARROW["medvae-sgd"])).epsilon
     assert epsilon.agrees
     assert (epsilon.interval.upper - epsilon.interval.lower) / 2 <= 0.02 * epsilon.claimed

@@ -8,7 +8,7 @@ from small_ward import make_plan, ward_model, ward_states
 from torch import nn
 
 from synthkit.domain.layout import PatientStates
-from synthkit.generators.medvae import MedVae
+from synthkit.generators.medvae_sgd import MedVaeSgd
 from synthkit.privacy.clipping import PerPatientGradients
 from synthkit.training.loop import LoopState, train
 
@@ -151,7 +151,7 @@ def test_one_patient_moves_the_sum_by_at_most_c(scale, seed):
     assert worst_change(bench) <= CLIP * SLACK
 
 
-def with_scaled_weights(scale: float, seed: int) -> MedVae:
+def with_scaled_weights(scale: float, seed: int) -> MedVaeSgd:
     model = ward_model(seed=seed)
     drawn = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -193,7 +193,7 @@ def test_every_patient_overflowing_releases_noise_and_no_error():
     assert not bench.released(bench.everyone).any()
 
 
-class Watched(MedVae):
+class Watched(MedVaeSgd):
     """Notes which noise each view's loss was computed with."""
 
     def __init__(self, *arguments):

@@ -7,8 +7,8 @@ from scipy import stats
 from small_ward import make_plan
 
 from synthkit.domain.layout import Layout, PatientStates
-from synthkit.generators.medvae import MedVae
-from synthkit.training.loop import LoopState, fit_prior, train
+from synthkit.generators.medvae_sgd import MedVaeSgd
+from synthkit.training.loop import LoopState, close, train
 from synthkit.training.planning import hyperparameters_without_privacy
 from synthkit.training.unsafe import UnsafeNoPrivacy
 
@@ -26,15 +26,15 @@ def generated():
     d = np.where(rng.random(PATIENTS) < 0.15, MISSING, rng.choice(5, PATIENTS))
     states = np.column_stack([a, b, c, d])
     torch.manual_seed(4)
-    model = MedVae(
-        Layout(names=("a", "b", "c", "d"), states=(4, 4, 3, 6)), hyperparameters_without_privacy("medvae")
+    model = MedVaeSgd(
+        Layout(names=("a", "b", "c", "d"), states=(4, 4, 3, 6)), hyperparameters_without_privacy("medvae-sgd")
     )
     plan = make_plan(local_steps=600, sample_rate=0.1, learning_rate=0.01)
     patients = PatientStates.one_row_each(states)
     train(
         model, patients, plan, steps=600, declared_size=PATIENTS, state=LoopState(), privacy=UnsafeNoPrivacy
     )
-    fit_prior(model, patients, plan, privacy=UnsafeNoPrivacy)
+    close(model, patients, plan, privacy=UnsafeNoPrivacy)
     return states, model.sample(DRAWN, rng=torch.Generator().manual_seed(1))[0], model
 
 

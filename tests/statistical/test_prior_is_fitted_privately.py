@@ -8,7 +8,7 @@ from small_ward import make_plan, ward_model, ward_states
 
 from synthkit.domain.layout import PatientStates
 from synthkit.privacy.mechanisms import gaussian_sum
-from synthkit.training.loop import fit_prior
+from synthkit.training.loop import close
 
 
 def rows(count, width, *, seed=0, scale=1.0):
@@ -114,7 +114,7 @@ def test_the_private_fit_is_noised_and_differs_each_time():
         model = ward_model()
         torch.manual_seed(0)
         np.random.seed(0)
-        fit_prior(model, states, make_plan(prior_noise_multiplier=2.0))
+        close(model, states, make_plan(prior_noise_multiplier=2.0))
         fits.append(model.get_weights())
     assert not np.array_equal(fits[0]["prior_mean"], fits[1]["prior_mean"])
     assert not np.array_equal(fits[0]["prior_moment"], fits[1]["prior_moment"])

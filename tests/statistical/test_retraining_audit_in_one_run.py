@@ -15,7 +15,7 @@ from retraining import DELTA, TINY, audit_plan, claimed_epsilon, retrain, scale_
 
 from synthkit.audit.empirical_epsilon import guess, one_run_epsilon
 from synthkit.domain.layout import Layout, PatientStates
-from synthkit.generators.medvae import MedVae
+from synthkit.generators.medvae_sgd import MedVaeSgd
 from synthkit.training.loop import StepKind
 from synthkit.training.unsafe import UnsafeNoPrivacy
 
@@ -35,7 +35,7 @@ def audited(plan=PLAN, *, seed: int = 0, privacy: StepKind | None = None) -> flo
     coins = np.random.default_rng(seed).random(CANARIES) < 0.5
     inserted = np.concatenate([np.flatnonzero(coins), COMMON])[:, None]
     torch.manual_seed(0)
-    start = MedVae(CODES, TINY)
+    start = MedVaeSgd(CODES, TINY)
     model = retrain(start, PatientStates.one_row_each(inserted), plan, privacy=privacy)
     moved = {name: after - start.get_weights()[name] for name, after in model.get_weights().items()}
     biases = [moved["decoder.linear.bias"], moved["decoder.perceptron.6.bias"]]

@@ -30,7 +30,7 @@ from retraining import (
 from small_ward import ward_model, ward_states
 
 from synthkit.domain.layout import PatientStates
-from synthkit.generators.medvae import MedVae
+from synthkit.generators.medvae_sgd import MedVaeSgd
 from synthkit.training.unsafe import UnsafeNoPrivacy
 
 pytestmark = pytest.mark.slow
@@ -43,7 +43,7 @@ PLAN = audit_plan(noise_multiplier=6.2, prior_noise_multiplier=5.0, hyperparamet
 
 
 @cache
-def public_start() -> MedVae:
+def public_start() -> MedVaeSgd:
     return ward_model(HYPERPARAMETERS)
 
 
@@ -54,7 +54,7 @@ def sides() -> tuple[PatientStates, PatientStates]:
     return with_patient(ward, unheard_of(public_start())), PatientStates.one_row_each(ward)
 
 
-def frozen(states: PatientStates) -> MedVae:
+def frozen(states: PatientStates) -> MedVaeSgd:
     """A model whose encoder was fitted to `states` without DP and frozen, with the public decoder."""
     start = public_start()
     model = retrain(start, states, FIT, privacy=UnsafeNoPrivacy, prior_privacy=UnsafeNoPrivacy)
@@ -67,7 +67,7 @@ def frozen(states: PatientStates) -> MedVae:
 
 
 @cache
-def encoders(kind: str) -> tuple[MedVae, MedVae]:
+def encoders(kind: str) -> tuple[MedVaeSgd, MedVaeSgd]:
     """What the decoder's training starts from, with the patient and without."""
     if kind == "fitted to the patients":
         together, alone = sides()

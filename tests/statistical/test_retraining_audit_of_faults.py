@@ -151,7 +151,7 @@ def black_box(table: PatientTable, schema: Schema, shown) -> np.ndarray:
     """Train, generate two hundred rows, and look at nothing but these."""
     plan = audit_plan()
     states = fit_encoding(schema).encode_patients(replace(table, schema=schema))
-    generator = retrain(new_generator("medvae", schema, TINY, seed=0), states, plan)
+    generator = retrain(new_generator("medvae-sgd", schema, TINY, seed=0), states, plan)
     model = Model(
         schema=schema,
         generator=generator,

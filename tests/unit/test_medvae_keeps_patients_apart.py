@@ -8,7 +8,7 @@ from torch import nn
 
 from synthkit.domain.layout import Layout
 from synthkit.errors import InputError
-from synthkit.generators.medvae import DEFAULTS, MedVae, draw_states, log_mass
+from synthkit.generators.medvae_sgd import DEFAULTS, MedVaeSgd, draw_states, log_mass
 from synthkit.generators.registry import build
 
 ROWS = torch.from_numpy(ward_states(128)).reshape(64, 2, -1)
@@ -42,7 +42,7 @@ def test_a_patients_loss_has_no_gradient_of_anothers_noise():
 def test_no_layer_mixes_patients():
     """Everything that is trained sits in Linear layers; nothing keeps statistics of a batch."""
     model = ward_model({})
-    allowed = (MedVae, nn.Linear, nn.LeakyReLU, nn.Sequential)
+    allowed = (MedVaeSgd, nn.Linear, nn.LeakyReLU, nn.Sequential)
     for module in model.modules():
         assert isinstance(module, allowed) or type(module).__name__ == "_Decoder"
     assert not list(model.buffers())
@@ -55,7 +55,7 @@ def test_gradients_are_those_of_the_loss():
     layout = Layout(names=("a", "b"), states=(3, 2))
     torch.manual_seed(2)
     hyperparameters = {"hidden_1": 4, "hidden_2": 3, "hidden_3": 3, "latent": 2}
-    model = MedVae(layout, hyperparameters).double()
+    model = MedVaeSgd(layout, hyperparameters).double()
     rows, noise = torch.tensor([[[0, 1], [2, 0]]]), torch.randn(1, 2, 2, dtype=torch.float64)
     weights = {name: p for name, p in model.named_parameters() if p.requires_grad}
     others = {name: p for name, p in model.named_parameters() if not p.requires_grad}
@@ -129,7 +129,7 @@ def test_conditional_draws_follow_the_weights():
 
 
 def test_sampling_in_parts_draws_the_number_asked_for(monkeypatch):
-    monkeypatch.setattr("synthkit.generators.medvae.SAMPLE_CHUNK", 7)
+    monkeypatch.setattr("synthkit.generators.medvae_sgd.SAMPLE_CHUNK", 7)
     model = ward_model()
     rng = torch.Generator().manual_seed(0)
     assert model.sample(20, rng=rng)[0].shape == (20, len(model.layout.states))
@@ -141,7 +141,7 @@ def test_hyperparameters_are_all_there_and_unknown_ones_refused():
     model = ward_model()
     assert model.hyperparameters == {**DEFAULTS, **SMALL}
     with pytest.raises(InputError, match="unknown hyperparameter depth"):
-        build("medvae", model.layout, {"depth": 3})
+        build("medvae-sgd", model.layout, {"depth": 3})
     with pytest.raises(InputError, match="no generator 'gan'"):
         build("gan", model.layout, {})
 

@@ -80,7 +80,7 @@ def test_the_priors_sum_moves_by_at_most_one_when_a_patient_comes(rows, monkeypa
     model, others = ward_model(), ward_states(20)
     arrival = np.concatenate([others, ward_states(rows, seed=9)])
     for states, starts in ((others, np.arange(21)), (arrival, np.append(np.arange(21), 20 + rows))):
-        loop.fit_prior(model, PatientStates(states=states, starts=starts), make_plan())
+        loop.close(model, PatientStates(states=states, starts=starts), make_plan())
     without, with_patient = seen
     assert len(with_patient) == len(without) + 1
     assert with_patient[-1].norm() <= 1 + 1e-12

@@ -24,7 +24,7 @@ EFFORTS = {
 @pytest.mark.parametrize("effort", EFFORTS.values(), ids=EFFORTS)
 @pytest.mark.parametrize("delta", [1e-5, 1e-7])
 def test_no_plan_costs_more_than_its_target_and_more_epsilon_means_less_noise(effort, delta):
-    plans = [plan_for("medvae", effort, target_epsilon=epsilon, delta=delta) for epsilon in EPSILONS]
+    plans = [plan_for("medvae-sgd", effort, target_epsilon=epsilon, delta=delta) for epsilon in EPSILONS]
     for epsilon, plan in zip(EPSILONS, plans, strict=True):
         planned = admission_epsilon(plan.total_events(), delta)
         assert reported_epsilon(plan.total_events(), delta) <= planned + 1e-9
@@ -37,7 +37,7 @@ def test_no_plan_costs_more_than_its_target_and_more_epsilon_means_less_noise(ef
 
 @pytest.mark.parametrize("effort", EFFORTS.values(), ids=EFFORTS)
 def test_the_rounds_of_a_plan_are_the_whole_plan(effort):
-    plan = plan_for("medvae", effort, target_epsilon=3.0, delta=1e-5)
+    plan = plan_for("medvae-sgd", effort, target_epsilon=3.0, delta=1e-5)
     rounds = [plan.round_events(number) for number in range(1, plan.server_rounds + 1)]
     events = [event for events in rounds for event in events]
     steps = sum(event.steps for event in events if isinstance(event, DpSgdEvent))
@@ -51,7 +51,7 @@ def test_a_ledger_capped_at_the_target_admits_every_round_and_none_more(effort, 
     """The filter meets rounds one by one; its leading order must not cost the last of them."""
     from synthkit.errors import BudgetExceededError
 
-    plan = plan_for("medvae", effort, target_epsilon=3.0, delta=1e-5)
+    plan = plan_for("medvae-sgd", effort, target_epsilon=3.0, delta=1e-5)
     budget = Budget(epsilon=3.0, delta=1e-5)
     ledger = Ledger.create(tmp_path / "ledger", asset="a", site="s", budget=budget)
 
@@ -81,5 +81,5 @@ def test_without_privacy_batches_are_small_and_passes_many():
 def test_a_target_out_of_reach_is_refused_in_one_line():
     effort = Effort(rounds=1, local_steps=1000, sample_rate=1.0, learning_rate=0.01)
     with pytest.raises(InputError) as caught:
-        plan_for("medvae", effort, target_epsilon=1e-4, delta=1e-5)
+        plan_for("medvae-sgd", effort, target_epsilon=1e-4, delta=1e-5)
     assert "\n" not in str(caught.value)

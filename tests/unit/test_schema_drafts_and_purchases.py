@@ -169,8 +169,8 @@ def test_a_purchase_keeps_to_its_target(epsilon):
 def test_a_plan_leaves_room_for_what_was_bought():
     bought = purchase_for(schema_from_toml(DRAFT, "d"), target_epsilon=0.3, delta=1e-5).events
     effort = effort_for(5000)
-    alone = plan_for("medvae", effort, target_epsilon=3, delta=1e-5)
-    beside = plan_for("medvae", effort, target_epsilon=3, delta=1e-5, history=bought)
+    alone = plan_for("medvae-sgd", effort, target_epsilon=3, delta=1e-5)
+    beside = plan_for("medvae-sgd", effort, target_epsilon=3, delta=1e-5, history=bought)
     assert beside.noise_multiplier > alone.noise_multiplier
     assert admission_epsilon((*bought, *beside.total_events()), 1e-5) <= 3
     assert admission_epsilon((*bought, *alone.total_events()), 1e-5) > 3

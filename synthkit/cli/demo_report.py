@@ -70,14 +70,14 @@ def write_report(
 
 
 def _curves(study: Study, folders: "dict[str, SiteFolder]") -> "tuple[SpendCurve, ...]":
-    """Cumulative reported epsilon after each round; equal for all sites, since all took each round."""
+    """Cumulative reported epsilon, from none; equal for all sites, since all took each round."""
     from synthkit.report.figures import SpendCurve
 
     plan = study.plan
-    rounds = tuple(range(1, plan.server_rounds + 1))
-    spent: list[float] = []
+    rounds = tuple(range(plan.server_rounds + 1))
+    spent: list[float] = [0.0]
     events: list[object] = []
-    for server_round in rounds:
+    for server_round in rounds[1:]:
         events += plan.round_events(server_round)
         spent.append(reported_epsilon(events, plan.delta))  # type: ignore[arg-type]
     return tuple(
@@ -97,7 +97,7 @@ def _what_happened(stage: "Demo", study: Study, audits: dict[str, AuditReport], 
     )
     rows = (
         ("Hospitals", ", ".join(audits)),
-        *((name.strip().capitalize(), text) for name, text in plan_words(plan).items()),
+        *((name.strip().replace("_", " ").capitalize(), text) for name, text in plan_words(plan).items()),
         ("Synthetic rows", str(stage.scene.rows)),
     )
     words = (

@@ -81,7 +81,9 @@ class MedVae(TableGenerator):
     def set_tables(self, counts: np.ndarray) -> None:
         """See `TableGenerator`. Kept as shares of patients, which average over sites."""
         diagonal = np.split(np.diag(counts), np.cumsum(self.layout.states)[:-1])
-        patients = max(float(np.mean([block.sum() for block in diagonal])), 1.0)
+        # Each column's states add up to the patients, with as much noise as there are states.
+        trust = 1.0 / np.array(self.layout.states)
+        patients = max(float(np.average([block.sum() for block in diagonal], weights=trust)), 1.0)
         self.tables.copy_(torch.from_numpy(counts / patients))
         self.millions.fill_(patients / 1e6)  # of the order of the other weights, whatever the site's size
 

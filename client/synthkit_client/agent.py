@@ -32,6 +32,7 @@ from synthkit.generators.base import Generator, SteppedGenerator
 from synthkit.privacy.ledger import Ledger
 from synthkit.privacy.ledger_book import Commit
 from synthkit.training.artefact import new_generator
+from synthkit.training.freeze import freeze
 from synthkit.training.loop import LoopState, close, train
 from synthkit_client.guard import Admission, check_plan
 from synthkit_client.site_folder import SiteFolder
@@ -168,10 +169,11 @@ class SiteAgent:
 
 
 def _with_weights(study: Study, weights: Weights) -> Generator:
-    """The study's generator, holding the coordinator's weights.
+    """The study's generator, holding the coordinator's weights; frozen is what the signed plan freezes.
 
     Raises:
-        InputError: They do not fit the study's architecture, or are not finite.
+        InputError: They do not fit the study's architecture, are not finite, or hold another encoder than
+            the one that the plan freezes.
     """
     if not all(np.isfinite(array).all() for array in weights.values()):
         raise InputError("the weights are not finite", where="train request")
@@ -182,6 +184,7 @@ def _with_weights(study: Study, weights: Weights) -> Generator:
         generator.set_weights(weights)
     except ValueError as error:
         raise InputError("the weights do not fit the study's generator", where="train request") from error
+    freeze(generator, study.plan)
     return generator
 
 

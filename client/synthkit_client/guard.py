@@ -59,6 +59,13 @@ def check_study(folder: SiteFolder, study: Study, policy: SitePolicy, *, today: 
     planned = admission_epsilon(study.plan.total_events(), policy.budget.delta)
     check_study_against_policy(study, policy, planned_epsilon=planned, today=today)
     check_plan_fits(study.plan)
+    if study.plan.encoder_events():
+        raise PolicyError(
+            "an encoder trained with DP first is for one site on its own",
+            rule="study.encoder",
+            where=f"study {study.name}",
+            fix='freeze a "public" or a "random" encoder, or none',
+        )
     entry = study.site(folder.name)
     check_delta(policy.budget.delta, entry.declared_size)
     if entry.public_key != folder.key.public_key_hex:

@@ -11,7 +11,6 @@ from synthkit.audit.run import run_audit
 from synthkit.data.table import SyntheticTable
 from synthkit.domain.audit import AuditReport, Verdict
 from synthkit.domain.canonical import JsonObject
-from synthkit.domain.privacy import EncoderProvenance
 from synthkit.domain.release import Decision, SiteStatement
 from synthkit.domain.study import Study
 from synthkit.release.bundle import Candidate, approve
@@ -62,7 +61,8 @@ def state(folder: SiteFolder, study: Study, report: AuditReport) -> JsonObject:
         asset=policy.asset,
         table_digest=report.table_digest,
         spend=ledger.spend(study.digest, schema=study.schema.digest),
-        encoder_provenance=EncoderProvenance.TRAINED,
+        encoder_provenance=study.plan.encoder_provenance,
+        encoder_digest=study.plan.encoder_digest,
         ledger_head=head,
         ledger_counter=counter,
         policy_digest=policy.digest,

@@ -49,6 +49,7 @@ def write_report(
     refused: str,
 ) -> str:
     """The whole page as HTML."""
+    from synthkit.evaluation.pairs import pair_densities
     from synthkit.evaluation.pictures import associations, distributions
     from synthkit.report.documents import audit_sections, evaluation_sections, spend_section
     from synthkit.report.page import Page
@@ -59,7 +60,9 @@ def write_report(
         spend_section(_curves(study, folders)),
         _verdicts(audits, weakest),
         *audit_sections(audits[weakest]),
-        *evaluation_sections(utility, distributions(real, table), associations(real, table)),
+        *evaluation_sections(
+            utility, distributions(real, table), associations(real, table), pair_densities(real, table)
+        ),
     )
     return Page(
         title="From hospitals' rows to a signed synthetic release",

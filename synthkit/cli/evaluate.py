@@ -13,7 +13,7 @@ import typer
 from synthkit.cli.console import Console
 from synthkit.cli.loading import check_target, load_schema, name_of, save_text
 from synthkit.cli.options import JsonOption, ReportOption, SchemaOption, SeedOption
-from synthkit.domain.utility import UtilityReport
+from synthkit.domain.utility import SPREAD_TOLERANCE, Estimate, UtilityReport
 
 
 def evaluate(
@@ -32,6 +32,10 @@ def evaluate(
     max_rows: Annotated[
         int | None, typer.Option("--max-rows", help="Most rows per table given to sdmetrics.")
     ] = None,
+    repeats: Annotated[
+        int,
+        typer.Option("--repeats", min=1, help="Classifiers per target; above 1 scores have 95 % intervals."),
+    ] = 1,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -64,14 +68,18 @@ def evaluate(
             targets=wanted,
             seed=seed,
             max_rows=max_rows,
+            repeats=repeats,
             progress=progress,
         )
         if report is not None:
+            from synthkit.evaluation.pairs import pair_densities
             from synthkit.evaluation.pictures import associations, distributions
             from synthkit.report.documents import evaluation_page
 
             progress("drawing the report")
-            page = evaluation_page(result, distributions(table, made), associations(table, made))
+            page = evaluation_page(
+                result, distributions(table, made), associations(table, made), pair_densities(table, made)
+            )
             save_text(report, page, force=True)
     _show(console, result)
     if report is not None:
@@ -99,5 +107,45 @@ def _show(console: Console, result: UtilityReport) -> None:
                 for entry in result.utility
             ],
         )
+    _show_repeats(console, result)
+    _show_spread(console, result)
     for note in result.notes:
         console.note(note)
+
+
+def _show_repeats(console: Console, result: UtilityReport) -> None:
+    repeated = [(entry.target, entry.repeats) for entry in result.utility if entry.repeats is not None]
+    if not repeated:
+        return
+    console.heading("Repeated: mean and 95 % interval (of classifiers and test patients)")
+    console.table(
+        ("target", "score", "trained on real", "trained on synthetic", "synthetic / real"),
+        [
+            (target, name, *(_interval(side) for side in sides))
+            for target, again in repeated
+            for name, sides in (
+                ("AUC", (again.real.auc, again.synthetic.auc, again.ratio.auc)),
+                ("accuracy", (again.real.accuracy, again.synthetic.accuracy, again.ratio.accuracy)),
+            )
+        ],
+    )
+
+
+def _interval(estimate: Estimate | None) -> str:
+    if estimate is None:
+        return "nothing to say"
+    return f"{estimate.mean:.3f} [{estimate.lower:.3f}, {estimate.upper:.3f}]"
+
+
+def _show_spread(console: Console, result: UtilityReport) -> None:
+    outside = [(name, spread) for name, spread in result.spread.items() if spread.is_outside]
+    if not outside:
+        return
+    console.heading(f"Spread over {100 * SPREAD_TOLERANCE:g} % off (synthetic / real standard deviation)")
+    console.table(
+        ("column", "ratio", "chance"),
+        [
+            (name, "real is constant" if s.ratio is None else f"{s.ratio:.3f}", f"{s.chance:.3f}")
+            for name, s in outside
+        ],
+    )

@@ -6,6 +6,7 @@ docstring.
 
 # ruff: noqa: PLC0415
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from synthkit.cli.console import Console, Progress, epsilon_text, figure
+from synthkit.cli.encoder_option import parse_encoder
 from synthkit.cli.loading import load_schema, name_of, policy_path, read_text
 from synthkit.cli.options import JsonOption
 from synthkit.errors import InputError, PolicyError
@@ -42,6 +44,10 @@ def federate(
     policy: Annotated[
         str, typer.Option("--policy", help="For sites that have none yet: a file, or a shipped one's name.")
     ] = "standard",
+    encoder: Annotated[
+        str | None,
+        typer.Option("--encoder", help="Freeze medvae-sgd's at all sites: public:MODEL, random."),
+    ] = None,
     processes: Annotated[
         bool, typer.Option("--processes", help="Real SuperLink and SuperNodes on loopback, TLS, node keys.")
     ] = False,
@@ -73,8 +79,13 @@ def federate(
     draft = study_from_toml(
         read_text(study), name_of(study), schema=load_schema(schema or study.with_name("schema.toml"))
     )
+    frozen = parse_encoder(encoder, generator=draft.plan.generator, epsilon=math.inf)
+    if frozen.vow:
+        console.note(frozen.vow)
     coordinator = open_coordinator(output)
     folders = _open_sites(sites, draft, coordinator, policy)
+    ledgers = {name: folder.open_ledger() for name, folder in folders.items()}
+    draft, weights = frozen.of_federation(draft, ledgers)
     signed = with_roster(draft, list(folders.values()))
     refusals = ask_sites(signed, list(folders.values()), coordinator)
     if refusals:
@@ -84,7 +95,12 @@ def federate(
         )
     with console.progress("round 1") as progress:
         result = run_study(
-            signed, folders, coordinator, processes=processes, on_round=_narrate(progress, signed)
+            signed,
+            folders,
+            coordinator,
+            processes=processes,
+            encoder=weights,
+            on_round=_narrate(progress, signed),
         )
     spends = spends_of(signed, folders)
     largest = max(spends.values(), key=lambda spend: spend.epsilon)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from synthkit.domain.privacy import EncoderProvenance, PrivacySpend
+from synthkit.domain.privacy import PrivacySpend
 from synthkit.domain.study import Site, Study
 from synthkit.errors import PolicyError
 from synthkit.federation.messages import Weights
@@ -112,19 +112,25 @@ def run_study(
     coordinator: Coordinator,
     *,
     processes: bool,
+    encoder: Weights | None = None,
     on_round: Callable[["RoundSummary"], None] | None = None,
 ) -> "FederationResult":
     """Run all rounds, in this process or over real Flower processes on loopback.
 
+    `encoder` is the public encoder's arrays, if the study's plan freezes one.
+
     Raises:
         PeerError: A round had fewer usable replies than the quorum.
+        InputError: The public encoder is missing, or not the plan's.
     """
     from synthkit.training.artefact import new_generator
+    from synthkit.training.freeze import place_encoder
     from synthkit_server.storage import write_weights
 
     generator = new_generator(
         study.plan.generator, study.schema, study.plan.hyperparameters, seed=study.initial_seed
     )
+    place_encoder(generator, study.plan, encoder)
     if not processes:
         return _run_here(study, folders, generator.get_weights(), coordinator, on_round)
     from synthkit_server.rehearsal import run_processes
@@ -189,12 +195,14 @@ def model_of(
 ) -> "Model":
     """The federation's model: the study's generator with the final weights, fitted if it needs to be."""
     from synthkit.training.artefact import Model, new_generator
+    from synthkit.training.freeze import check_encoder
     from synthkit.training.loop import finish
 
     generator = new_generator(
         study.plan.generator, study.schema, study.plan.hyperparameters, seed=study.initial_seed
     )
     generator.set_weights(result.weights)
+    check_encoder(generator, study.plan)
     last = set(result.rounds[-1].sites) if result.rounds else {site.name for site in study.roster}
     sizes = [site.declared_size for site in study.roster if site.name in last]
     finish(generator, study.plan, sizes, progress=progress)
@@ -203,7 +211,7 @@ def model_of(
         schema=study.schema,
         generator=generator,
         spend=spend,
-        encoder_provenance=EncoderProvenance.TRAINED,
+        encoder_provenance=study.plan.encoder_provenance,
         study=study.name,
         study_digest=study.digest,
         site=COORDINATOR,

@@ -78,6 +78,9 @@ COMMANDS: dict[str, Entry | Family] = {
     "train": _entry("train", "Train a generator at one site."),
     "generate": _entry("generate", "Draw synthetic rows from a trained model."),
     "evaluate": _entry("evaluate", "How useful is a synthetic table?"),
+    "evaluate-conditions": _entry(
+        "conditions", "Does a model deliver what is asked of it?", "evaluate_conditions"
+    ),
     "audit": _entry("audit", "Attack a synthetic table; the verdict is the exit code."),
     "selfcheck": _entry("selfcheck", "Do this machine's training steps do what is claimed?"),
     "budget": BUDGET,

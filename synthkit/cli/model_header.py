@@ -33,6 +33,8 @@ class ModelHeader:
     encoder_provenance: EncoderProvenance
     weights_sha256: str
     where: str
+    encoder_digest: str = ""
+    """SHA-256 of a frozen encoder's weights; empty where none was frozen."""
 
 
 def read_model_header(folder: Path) -> ModelHeader:
@@ -67,12 +69,15 @@ def _header(document: JsonObject, where: str) -> ModelHeader:
     texts = ("generator", "study", "study_digest", "site", "schema_digest", "weights_sha256")
     if not all(isinstance(document[name], str) for name in texts):
         raise TypeError("a text is expected")
-    spend = document["spend"]
+    spend, encoder_digest = document["spend"], document.get("encoder_digest", "")
+    if not isinstance(encoder_digest, str):
+        raise TypeError("a text is expected")
     return ModelHeader(
         **{name: document[name] for name in texts},
         spend=PrivacySpend.from_json(spend) if spend is not None else None,
         encoder_provenance=EncoderProvenance(document["encoder_provenance"]),
         where=where,
+        encoder_digest=encoder_digest,
     )
 
 

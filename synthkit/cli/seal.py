@@ -242,6 +242,7 @@ def _statement(papers: _Papers) -> SiteStatement:
         table_digest=papers.table.digest,
         spend=papers.model.spend,
         encoder_provenance=papers.model.encoder_provenance,
+        encoder_digest=papers.model.encoder_digest,
         ledger_head=head,
         ledger_counter=counter,
         policy_digest=papers.policy.digest,

@@ -14,23 +14,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from synthkit.cli.console import Console, Progress, epsilon_text, figure
+from synthkit.cli.console import Console, Progress
+from synthkit.cli.encoder_option import EncoderOption, parse_encoder
 from synthkit.cli.ledgers import TEMPLATE_ASSET, TEMPLATE_NOTE, open_ledger
 from synthkit.cli.loading import check_in_force, check_target, load_policy, load_schema, name_of, save_text
 from synthkit.cli.options import JsonOption, SchemaOption, SeedOption, ShareOption
+from synthkit.cli.train_outcome import Outcome, show
 from synthkit.cli.train_paper import PaperJob, PaperOptions, is_paper_mode, train_as_published
 from synthkit.domain.canonical import JsonObject
 from synthkit.domain.documents import schema_to_toml
 from synthkit.domain.policy import SitePolicy
 from synthkit.domain.privacy import Budget, PrivacyEvent
 from synthkit.errors import InputError
-from synthkit.privacy.accounting import reported_epsilon
 from synthkit.privacy.ledger import Ledger
 
 if TYPE_CHECKING:
     from synthkit.data.table import PatientTable
-    from synthkit.domain.study import Study, TrainingPlan
-    from synthkit.training.artefact import Model
+    from synthkit.domain.study import Study
     from synthkit.training.planning import Effort
     from synthkit.training.single_site import Job
 
@@ -71,6 +71,10 @@ def train(
         float | None, typer.Option("--sample-rate", help="Chance of each patient to be in a step's batch.")
     ] = None,
     learning_rate: Annotated[float | None, typer.Option("--learning-rate", help="Adam's.")] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option("--encoder", help="Freeze medvae-sgd's: public:MODEL, random, or dp:EPSILON."),
+    ] = None,
     preprocessing_share: ShareOption = None,
     seed: SeedOption = 0,
     unsafe_no_dp: Annotated[
@@ -130,8 +134,13 @@ def train(
     published = PaperOptions(
         epochs=epochs, batch_size=batch_size, kl_weight=kl_weight, drop_rare=drop_rare, held_out=held_out
     )
-    private = {"--epsilon": epsilon, "--ledger": ledger, "--steps": steps, "--sample-rate": sample_rate}
-    private["--preprocessing-share"] = preprocessing_share
+    private: JsonObject = {
+        "--epsilon": epsilon,
+        "--ledger": ledger,
+        "--steps": steps,
+        "--sample-rate": sample_rate,
+    }
+    private |= {"--preprocessing-share": preprocessing_share, "--encoder": encoder}
     if is_paper_mode(mode, published, generator=generator, is_unsafe=unsafe_no_dp, private=private):
         paper = PaperJob(
             table=table,
@@ -148,6 +157,7 @@ def train(
             "give either --epsilon or --unsafe-no-dp", where="option --epsilon", fix="for example --epsilon 3"
         )
     console = Console(as_json=as_json)
+    frozen = parse_encoder(encoder, generator=generator, epsilon=epsilon)
     rules, known = load_policy(policy), load_schema(schema)
     check_in_force(rules)
     _check_share(preprocessing_share, is_draft=bool(known.to_buy()))
@@ -168,13 +178,14 @@ def train(
             plan = plan_for(generator, effort, target_epsilon=1.0, delta=delta, hyperparameters=usual)
             progress("training WITHOUT privacy")
             model = train_unsafe(rows, plan, job, folder=output, progress=progress.at)
-            outcome = _Outcome(model=model, plan=plan)
+            outcome = Outcome(model=model, plan=plan)
         else:
             terms = _Terms(
                 epsilon=epsilon,
                 delta=delta,
                 share=preprocessing_share,
                 generator=generator,
+                encoder=frozen,
                 effort=effort,
                 policy=rules,
                 job=job,
@@ -182,7 +193,7 @@ def train(
                 folder=output,
             )
             outcome = _train_privately(rows, terms, console, progress)
-    _show(console, outcome, output)
+    show(console, outcome, output)
 
 
 def _check_share(share: float | None, *, is_draft: bool) -> None:
@@ -245,6 +256,7 @@ class _Terms:
     delta: float
     share: float | None
     generator: str
+    encoder: EncoderOption
     effort: "Effort"
     policy: SitePolicy
     job: "Job"
@@ -252,40 +264,38 @@ class _Terms:
     folder: Path
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Outcome:
-    """What a training made. `bought` is what its schema was bought with, `share` what was asked for it."""
-
-    model: "Model"
-    plan: "TrainingPlan"
-    bought: tuple[PrivacyEvent, ...] = ()
-    share: float | None = None
-    schema_file: Path | None = None
-
-
-def _train_privately(rows: "PatientTable", terms: _Terms, console: Console, progress: Progress) -> _Outcome:
+def _train_privately(rows: "PatientTable", terms: _Terms, console: Console, progress: Progress) -> Outcome:
     """Buy what the schema leaves open, then train; whatever can be refused is refused before either."""
     from synthkit.data.purchase import conform
-    from synthkit.training.planning import PREPROCESSING_SHARE, plan_for, purchase_for
+    from synthkit.training.encoder_source import plan_with_encoder
+    from synthkit.training.planning import PREPROCESSING_SHARE, purchase_for
     from synthkit.training.purchasing import buy_schema, check_bought
     from synthkit.training.single_site import check_trainable, train_privately
 
     job, rules, path = terms.job, terms.policy, bought_schema_path(terms.folder)
     check_trainable(rows, job)
     purchase, share = None, terms.share if terms.share is not None else PREPROCESSING_SHARE
+    known = Ledger.open(terms.ledger, asset=rules.asset) if terms.ledger.exists() else None
+    source = terms.encoder.source(rows.schema, site=job.site, study=job.study, ledger=known)
     if rows.schema.to_buy():
         check_target(path)
         purchase = purchase_for(rows.schema, target_epsilon=share * terms.epsilon, delta=terms.delta)
         bought = purchase.events
     else:
-        known = Ledger.open(terms.ledger, asset=rules.asset) if terms.ledger.exists() else None
         bought = check_bought(rows.schema, known)
-    plan = plan_for(
-        terms.generator, terms.effort, target_epsilon=terms.epsilon, delta=terms.delta, history=bought
+    plan = plan_with_encoder(
+        source,
+        terms.generator,
+        terms.effort,
+        target_epsilon=terms.epsilon,
+        delta=terms.delta,
+        history=bought,
     )
     _check_policy(rules, job.as_study(rows, plan), bought)
     if rules.asset == TEMPLATE_ASSET:
         console.note(TEMPLATE_NOTE)
+    if terms.encoder.vow:
+        console.note(terms.encoder.vow)
     book = open_ledger(terms.ledger, rules, job.site, reference=plan.total_events()[0])
     quota = Budget(epsilon=rules.study.max_epsilon, delta=rules.budget.delta)
     if purchase is not None:
@@ -298,88 +308,20 @@ def _train_privately(rows: "PatientTable", terms: _Terms, console: Console, prog
         rows = conform(rows, completed)
     progress("training privately")
     model = train_privately(
-        rows, plan, job, ledger=book, quota=quota, folder=terms.folder, progress=progress.at
+        rows,
+        plan,
+        job,
+        ledger=book,
+        quota=quota,
+        folder=terms.folder,
+        encoder=source.weights,
+        progress=progress.at,
     )
     if purchase is None:
-        return _Outcome(model=model, plan=plan, bought=bought)
-    return _Outcome(model=model, plan=plan, bought=bought, share=share, schema_file=path)
+        return Outcome(model=model, plan=plan, bought=bought)
+    return Outcome(model=model, plan=plan, bought=bought, share=share, schema_file=path)
 
 
 def bought_schema_path(folder: Path) -> Path:
     """Where the completed schema of a draft is written: beside the model's folder, before the model is."""
     return folder.with_name(folder.name + ".schema.toml")
-
-
-def _show(console: Console, outcome: _Outcome, folder: Path) -> None:
-    model, plan, spend = outcome.model, outcome.plan, outcome.model.spend
-    document: JsonObject = {
-        "model": str(folder),
-        "study": model.study,
-        "study_digest": model.study_digest,
-        "encoder_provenance": model.encoder_provenance.value,
-        "unsafe": not model.is_private,
-        "spend": None,
-        "preprocessing": _preprocessing(outcome),
-    }
-    if spend is None:
-        console.verdict("NOT PRIVATE", "nothing made from this model may be called private")
-    else:
-        document["spend"] = {
-            "epsilon": spend.epsilon,
-            "delta": spend.delta,
-            "accountant": spend.accountant,
-            "adjacency": spend.adjacency.value,
-            "noise_multiplier": plan.noise_multiplier,
-            "prior_noise_multiplier": plan.prior_noise_multiplier,
-            "sample_rate": plan.sample_rate,
-            "steps": plan.total_steps or 1,
-        }
-        console.heading(f"Trained {model.generator.kind} into {folder}")
-        console.pairs(
-            {
-                "epsilon": f"{epsilon_text(spend.epsilon)} at delta {figure(spend.delta)}, for one patient",
-                **_preprocessing_words(outcome),
-                **_training_words(plan),
-            }
-        )
-    console.result(document)
-
-
-def _training_words(plan: "TrainingPlan") -> dict[str, str]:
-    """What was released from the patients, and how noisy it was."""
-    prior = figure(plan.prior_noise_multiplier)
-    if not plan.total_steps:
-        return {"noise_multiplier": f"{prior}, on one release of all two-way tables"}
-    return {
-        "noise_multiplier": f"{figure(plan.noise_multiplier)}, and {prior} for the prior",
-        "sample_rate": figure(plan.sample_rate),
-        "steps": str(plan.total_steps),
-    }
-
-
-def _preprocessing(outcome: _Outcome) -> JsonObject | None:
-    """What the schema was bought with; None when all of it is public."""
-    spend, schema = outcome.model.spend, outcome.model.schema
-    if spend is None or not outcome.bought:
-        return None
-    return {
-        "share": outcome.share,
-        "epsilon": reported_epsilon(outcome.bought, spend.delta),
-        "events": [event.to_json() for event in outcome.bought],
-        "columns": list(schema.bought()),
-        "schema": str(outcome.schema_file) if outcome.schema_file is not None else None,
-        "schema_digest": schema.digest,
-    }
-
-
-def _preprocessing_words(outcome: _Outcome) -> dict[str, str]:
-    document = _preprocessing(outcome)
-    if document is None:
-        return {}
-    share = f" (share {figure(outcome.share)})" if outcome.share is not None else ""
-    words = {
-        "of it bought": f"{', '.join(document['columns'])}, with {epsilon_text(document['epsilon'])}{share}"
-    }
-    if outcome.schema_file is not None:
-        words["schema"] = f"{outcome.schema_file}: give this one to later commands"
-    return words

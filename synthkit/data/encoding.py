@@ -168,7 +168,11 @@ class Encoding:
     @property
     def layout(self) -> Layout:
         """Number of states per column: all a generator is told."""
-        return Layout(names=self.schema.names, states=tuple(c.states for c in self.columns))
+        return Layout(
+            names=self.schema.names,
+            states=tuple(c.states for c in self.columns),
+            missing=tuple(c.column.missing for c in self.columns),
+        )
 
     def encode(self, table: PatientTable) -> np.ndarray:
         """States of every row, int64, shape (rows, columns)."""

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import fields
 
+from synthkit.domain.canonical import JsonObject
 from synthkit.domain.policy import AuditRules, ReleaseRules, SitePolicy, StudyRules
 from synthkit.domain.privacy import Budget
 from synthkit.domain.schema import NUMERIC_KINDS, Column, Kind, Provenance, Scale, Schema
@@ -363,15 +364,18 @@ def _located(where: str, make: Callable[[], Study]) -> Study:
 
 
 def _plan(section: Section) -> TrainingPlan:
-    section.check_keys(required=PLAN_KEYS, optional=("hyperparameters",))
+    section.check_keys(required=PLAN_KEYS, optional=("hyperparameters", "encoder", "encoder_digest"))
     extra = section.section("hyperparameters")
+    numbers: JsonObject = {name: section.number(name) for name in PLAN_NUMBERS}
     try:
         return TrainingPlan(
             generator=_filled(section, "generator"),
             rounds=section.whole("rounds"),
             local_steps=section.whole("local_steps"),
-            **{name: section.number(name) for name in PLAN_NUMBERS},
+            **numbers,
             hyperparameters={name: extra.number(name) for name in extra.values},
+            encoder=section.text("encoder") or "trained",
+            encoder_digest=section.text("encoder_digest"),
         )
     except InputError as error:
         if error.where:

@@ -20,10 +20,15 @@ class Layout:
     names: tuple[str, ...]
     states: tuple[int, ...]
     """Number of states of each column, each at least 1."""
+    missing: tuple[bool, ...] = ()
+    """Whether a column's last state is "missing", which stands beside no value. Empty: none is."""
 
     def __post_init__(self) -> None:
         if len(self.names) != len(self.states) or not self.names:
             raise ValueError("a layout needs one number of states per column")
+        object.__setattr__(self, "missing", self.missing or (False,) * len(self.names))
+        if len(self.missing) != len(self.names):
+            raise ValueError("a layout needs to know of each column whether it can be missing")
         if min(self.states) < 1:
             raise ValueError("a column needs at least one state")
 

@@ -85,6 +85,8 @@ def _check_plan(study: Study, plan: TrainingPlan, rules: StudyRules) -> None:
     noises = {"prior_noise_multiplier": plan.prior_noise_multiplier}
     if plan.total_steps:
         noises["noise_multiplier"] = plan.noise_multiplier
+    if plan.encoder_events():
+        noises["encoder_noise_multiplier"] = plan.encoder_noise_multiplier
     for name, noise in noises.items():
         if not noise >= rules.min_noise_multiplier:
             _refuse(

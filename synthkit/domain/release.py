@@ -38,10 +38,14 @@ class SiteStatement:
     policy_digest: str
     verdict: Verdict
     audit: JsonObject
+    encoder_digest: str = ""
+    """SHA-256 of a frozen encoder's weights; empty where none was frozen, and then left out."""
 
     def to_json(self) -> JsonObject:
         """Canonical form."""
+        frozen = {"encoder_digest": self.encoder_digest} if self.encoder_digest else {}
         return {
+            **frozen,
             "site": self.site,
             "asset": self.asset,
             "table_digest": self.table_digest,
@@ -69,6 +73,7 @@ class SiteStatement:
             policy_digest=document["policy_digest"],
             verdict=Verdict(document["verdict"]),
             audit=document["audit"],
+            encoder_digest=document.get("encoder_digest", ""),
         )
 
 

@@ -8,9 +8,17 @@ import datetime as dt
 from dataclasses import dataclass, field
 
 from synthkit.domain.canonical import JsonObject, digest_of
-from synthkit.domain.privacy import DpSgdEvent, GaussianEvent, PrivacyEvent
+from synthkit.domain.privacy import DpSgdEvent, EncoderProvenance, GaussianEvent, PrivacyEvent
 from synthkit.domain.schema import Schema
 from synthkit.errors import InputError
+
+ENCODERS = {
+    "trained": EncoderProvenance.TRAINED,
+    "public": EncoderProvenance.PUBLIC,
+    "random": EncoderProvenance.PUBLIC,
+    "dp": EncoderProvenance.DP,
+}
+"""What a plan may say of its encoder, and what a model made under it says of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +54,10 @@ class TrainingPlan:
     `noise_multiplier * max_grad_norm` to the sum. One more round then buys, by one Gaussian mechanism of
     `prior_noise_multiplier`, the bounded per-patient statistics that the generator's prior is fitted to;
     with 0 rounds, those that all of it is fitted to, and the figures of the steps say nothing.
+
+    `encoder` says where a frozen encoder comes from: "public" (weights of `encoder_digest`, of no patient
+    here), "random" (fixed features, nothing learnt), or "dp" (the whole generator first takes `encoder_steps`
+    steps at `encoder_noise_multiplier`, charged like any). "trained": nothing is frozen.
     """
 
     generator: str
@@ -58,6 +70,10 @@ class TrainingPlan:
     delta: float
     learning_rate: float
     hyperparameters: dict[str, float] = field(default_factory=dict)
+    encoder: str = "trained"
+    encoder_digest: str = ""
+    encoder_steps: int = 0
+    encoder_noise_multiplier: float = 0.0
 
     def __post_init__(self) -> None:
         if self.rounds < 0 or self.local_steps < 0 or (self.rounds == 0) != (self.local_steps == 0):
@@ -66,7 +82,23 @@ class TrainingPlan:
             raise InputError("max_grad_norm and learning_rate must be positive")
         if not 0 < self.delta < 1:
             raise InputError("delta must be within (0, 1)")
+        self._check_encoder()
         self.total_events()
+
+    def _check_encoder(self) -> None:
+        if self.encoder not in ENCODERS:
+            raise InputError("unknown encoder", fix=f"one of {', '.join(ENCODERS)}")
+        if self.encoder != "trained" and not self.rounds:
+            raise InputError("an encoder can be frozen only in a training by steps")
+        if (self.encoder == "public") != bool(self.encoder_digest):
+            raise InputError('encoder_digest goes with encoder "public", and with no other')
+        if (self.encoder == "dp") != bool(self.encoder_steps or self.encoder_noise_multiplier):
+            raise InputError('encoder_steps and their noise go with encoder "dp", and with no other')
+
+    @property
+    def encoder_provenance(self) -> EncoderProvenance:
+        """What a model trained under this plan says of its encoder."""
+        return ENCODERS[self.encoder]
 
     @property
     def server_rounds(self) -> int:
@@ -96,8 +128,20 @@ class TrainingPlan:
 
     def total_events(self) -> tuple[PrivacyEvent, ...]:
         """What the whole plan costs a site."""
+        # The encoder last, though it comes first: the leading order is chosen for the first one.
+        return (*self.training_events(), *self.encoder_events())
+
+    def training_events(self) -> tuple[PrivacyEvent, ...]:
+        """What the plan costs a site without an encoder trained before."""
         prior = GaussianEvent(noise_multiplier=self.prior_noise_multiplier)
         return (self._steps(self.total_steps), prior) if self.total_steps else (prior,)
+
+    def encoder_events(self) -> tuple[PrivacyEvent, ...]:
+        """What an encoder trained with DP before costs a site; nothing otherwise."""
+        if self.encoder != "dp":
+            return ()
+        noise = self.encoder_noise_multiplier
+        return (DpSgdEvent(noise_multiplier=noise, sample_rate=self.sample_rate, steps=self.encoder_steps),)
 
     def _steps(self, steps: int) -> DpSgdEvent:
         return DpSgdEvent(noise_multiplier=self.noise_multiplier, sample_rate=self.sample_rate, steps=steps)
@@ -115,7 +159,18 @@ class TrainingPlan:
             "delta": self.delta,
             "learning_rate": self.learning_rate,
             "hyperparameters": dict(self.hyperparameters),
+            **self._encoder_to_json(),
         }
+
+    def _encoder_to_json(self) -> JsonObject:
+        """What departs from the default alone: a plan without a frozen encoder keeps its old digest."""
+        values: JsonObject = {
+            "encoder": self.encoder,
+            "encoder_digest": self.encoder_digest,
+            "encoder_steps": self.encoder_steps,
+            "encoder_noise_multiplier": self.encoder_noise_multiplier,
+        }
+        return {name: value for name, value in values.items() if value != getattr(TrainingPlan, name)}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -86,7 +86,7 @@ def total_variation(first: States, second: States) -> tuple[float, float]:
     second figure is 0.
     """
     columns = range(len(first.sizes))
-    one_way = [_distance(first.codes[:, i], second.codes[:, i], first.sizes[i]) for i in columns]
+    one_way = one_way_distances(first, second)
     two_way = []
     for i, j in combinations(columns, 2):
         width = first.sizes[j]
@@ -94,6 +94,12 @@ def total_variation(first: States, second: States) -> tuple[float, float]:
         right = second.codes[:, i] * width + second.codes[:, j]
         two_way.append(_distance(left, right, first.sizes[i] * width))
     return float(np.mean(one_way)), float(np.mean(two_way)) if two_way else 0.0
+
+
+def one_way_distances(first: States, second: States) -> np.ndarray:
+    """Total variation distance of each column: float64, shape (columns,), each within [0, 1]."""
+    sizes = enumerate(first.sizes)
+    return np.array([_distance(first.codes[:, i], second.codes[:, i], size) for i, size in sizes])
 
 
 def _distance(first: np.ndarray, second: np.ndarray, size: int) -> float:

@@ -43,7 +43,7 @@ def distributions(
 
 def _numeric(column: Column, real: pd.Series, synthetic: pd.Series) -> ColumnDistribution:
     values = [cells.to_numpy(dtype=float) for cells in (real, synthetic)]
-    edges, labels = _cuts(column, values)
+    edges, labels = cuts(column, values)
     shares = [np.bincount(to_bins(v, edges), minlength=edges.size) / max(1, v.size) for v in values]
     return ColumnDistribution(
         name=column.name,
@@ -56,7 +56,7 @@ def _numeric(column: Column, real: pd.Series, synthetic: pd.Series) -> ColumnDis
     )
 
 
-def _cuts(column: Column, values: list[np.ndarray]) -> tuple[np.ndarray, tuple[str, ...]]:
+def cuts(column: Column, values: list[np.ndarray]) -> tuple[np.ndarray, tuple[str, ...]]:
     """Edges for the eye, shape (bins + 1,), and a label per bin: its first value.
 
     The public bounds can be far wider than the values (0 to 42 visits, nearly all below 3), so the

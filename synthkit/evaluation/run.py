@@ -15,14 +15,15 @@ import numpy as np
 import pandas as pd
 
 from synthkit.data.table import PatientTable, SyntheticTable
-from synthkit.domain.schema import Schema
-from synthkit.domain.utility import Quality, TargetUtility, UtilityReport
+from synthkit.domain.utility import Quality, Repeats, TargetUtility, UtilityReport
 from synthkit.errors import InputError, SchemaError
 from synthkit.evaluation.fidelity import has_strong_pair, quality, quality_frame, total_variation
-from synthkit.evaluation.moments import missing_rates, moments_by_column
+from synthkit.evaluation.moments import missing_rates, moments_by_column, spread_by_column
+from synthkit.evaluation.remarks import can_be_asked, column_remarks, skipped_targets, target_remarks
+from synthkit.evaluation.repeats import repeated
 from synthkit.evaluation.states import Levels, levels_of, shuffled, states_of
 from synthkit.evaluation.targets import Target, default_targets
-from synthkit.evaluation.utility import examples_of, train_and_test
+from synthkit.evaluation.utility import Examples, examples_of, train_and_test
 
 Progress = Callable[[str], None]
 
@@ -42,6 +43,7 @@ def evaluate(
     others: dict[str, PatientTable] | None = None,
     seed: int = 0,
     max_rows: int | None = None,
+    repeats: int = 1,
     progress: Progress | None = None,
 ) -> UtilityReport:
     """Measure fidelity and usefulness of a synthetic table.
@@ -59,6 +61,7 @@ def evaluate(
         seed: Seeds the halves, the permutations, the subsample and the classifiers.
         max_rows: Largest number of rows per table given to sdmetrics; a seeded sample of each table
             beyond it. All rows by default.
+        repeats: Classifiers per target and training set; above 1 the report holds intervals too.
         progress: Called with one line before each stage.
 
     Returns:
@@ -67,11 +70,13 @@ def evaluate(
     Raises:
         SchemaError: The tables do not have the same columns.
         InputError: A table is empty, there are fewer than two columns or two real patients, or
-            `max_rows` is below 2.
+            `max_rows` is below 2, or `repeats` below 1.
     """
     others, say = others or {}, progress or _silent
     if max_rows is not None and max_rows < 2:
         raise InputError("it is below 2", where="max_rows", fix="give at least 2, or leave it out")
+    if repeats < 1:
+        raise InputError("it is below 1", where="repeats", fix="give at least 1, or leave it out")
     _check(real, synthetic, train, others)
     halves = real.split((0.5, 0.5), seed=seed, purpose="halves")
     baseline, test = (halves[0], halves[1]) if train is None else (train, real)
@@ -84,7 +89,11 @@ def evaluate(
     fidelity = _fidelity(real, synthetic, ceiling, levels, seed=seed, max_rows=max_rows)
     say("training on synthetic and on real rows, testing on real rows")
     wanted = default_targets(real.schema, baseline.frame) if targets is None else targets
-    utility = _utility(sets, test.frame, real.schema, levels, wanted, seed=seed, say=say)
+    tasks = _Tasks(sets=sets, test=test, levels=levels, targets=wanted, seed=seed, repeats=repeats)
+    utility, remarks = tasks.run(say)
+    if targets is None:
+        remarks = skipped_targets(real.schema, baseline.frame) + remarks
+    notes = _notes(fidelity, has_train=train is not None, has_targets=bool(wanted), max_rows=max_rows)
     return UtilityReport(
         quality=fidelity.quality,
         floor=fidelity.floor,
@@ -92,8 +101,9 @@ def evaluate(
         total_variation=fidelity.total_variation,
         utility=utility,
         moments=moments_by_column(real, synthetic),
+        spread=spread_by_column(real, synthetic),
         missing_rates=missing_rates(real, synthetic),
-        notes=_notes(fidelity, has_train=train is not None, has_targets=bool(wanted), max_rows=max_rows),
+        notes=notes + column_remarks(real, synthetic) + remarks,
     )
 
 
@@ -165,36 +175,66 @@ def _rows(frame: pd.DataFrame, most: int | None, seed: int) -> pd.DataFrame:
     return frame.iloc[np.sort(rows)].reset_index(drop=True)
 
 
-def _utility(
-    sets: dict[str, pd.DataFrame],
-    test_frame: pd.DataFrame,
-    schema: Schema,
-    levels: Levels,
-    targets: tuple[Target, ...],
-    *,
-    seed: int,
-    say: Progress,
-) -> tuple[TargetUtility, ...]:
+@dataclass(frozen=True, kw_only=True)
+class _Tasks:
     """Every training set on every target, tested on the same rows."""
-    if not targets:
-        return ()
-    test = examples_of(test_frame, schema, levels, targets)
-    trains = {name: examples_of(frame, schema, levels, targets) for name, frame in sets.items()}
-    results = []
-    with ThreadPoolExecutor(max_workers=THREADS) as pool:
-        for position, target in enumerate(targets):
-            say(f"predicting {target.label}")
-            fit = partial(
-                train_and_test, test=test, target=position, columns=target.features(schema), seed=seed
-            )
-            scores = dict(zip(trains, pool.map(fit, trains.values()), strict=True))
-            others = {name.removeprefix(OTHER): s for name, s in scores.items() if name.startswith(OTHER)}
-            results.append(
-                TargetUtility(
-                    target=target.label, real=scores["real"], synthetic=scores["synthetic"], others=others
+
+    sets: dict[str, pd.DataFrame]
+    test: PatientTable
+    levels: Levels
+    targets: tuple[Target, ...]
+    seed: int
+    repeats: int
+
+    def run(self, say: Progress) -> tuple[tuple[TargetUtility, ...], tuple[str, ...]]:
+        """The scores, and remarks on the targets that say little."""
+        if not self.targets:
+            return (), ()
+        test = self._examples(self.test.frame)
+        trains = {name: self._examples(frame) for name, frame in self.sets.items()}
+        results = []
+        with ThreadPoolExecutor(max_workers=THREADS) as pool:
+            for position, target in enumerate(self.targets):
+                if not can_be_asked(test, position):
+                    continue
+                say(f"predicting {target.label}")
+                columns = target.features(self.test.schema)
+                fit = partial(train_and_test, test=test, target=position, columns=columns, seed=self.seed)
+                scores = dict(zip(trains, pool.map(fit, trains.values()), strict=True))
+                results.append(
+                    TargetUtility(
+                        target=target.label,
+                        real=scores["real"],
+                        synthetic=scores["synthetic"],
+                        others={_label(n): s for n, s in scores.items() if n.startswith(OTHER)},
+                        repeats=self._repeats(trains, test, position, columns),
+                    )
                 )
-            )
-    return tuple(results)
+        named = {"real training" if name == "real" else _label(name): rows for name, rows in trains.items()}
+        return tuple(results), target_remarks(self.targets, test, named)
+
+    def _examples(self, frame: pd.DataFrame) -> Examples:
+        return examples_of(frame, self.test.schema, self.levels, self.targets)
+
+    def _repeats(
+        self, trains: dict[str, Examples], test: Examples, position: int, columns: tuple[int, ...]
+    ) -> Repeats | None:
+        if self.repeats == 1:
+            return None
+        return repeated(
+            trains["real"],
+            trains["synthetic"],
+            test=test,
+            patients=self.test.patients,
+            target=position,
+            columns=columns,
+            seed=self.seed,
+            count=self.repeats,
+        )
+
+
+def _label(name: str) -> str:
+    return name.removeprefix(OTHER)
 
 
 def _check(
@@ -230,7 +270,7 @@ def _notes(
             "halves and is a little low, being made of fewer rows."
         )
     if not has_targets:
-        notes.append("No prediction task was asked for, and the schema marks no column as a target.")
+        notes.append("No prediction task was asked for, and no column marked as a target makes one.")
     if fidelity.all_pairs:
         notes.append(
             "No pair of columns is strongly related in the real rows, so sdmetrics' thresholds were set "

@@ -65,14 +65,43 @@ def train_and_test(
     Raises:
         InputError: No row to test on has an answer.
     """
-    answers, truth = train.answers[:, target], test.answers[:, target]
-    known, asked = ~np.isnan(answers), ~np.isnan(truth)
+    yes = truth(test, target)
+    scores = predictions(train, test=test, target=target, columns=columns, seed=seed)
+    return Score(accuracy=float(np.mean((scores > 0.5) == yes)), auc=auc(yes, scores))
+
+
+def truth(test: Examples, target: int) -> np.ndarray:
+    """The real answers: bool, shape (test rows whose answer is not missing,).
+
+    Raises:
+        InputError: No row to test on has an answer.
+    """
+    answers = test.answers[:, target]
+    asked = ~np.isnan(answers)
     if not asked.any():
         raise InputError("the target is missing in every real row to test on", fix="choose another target")
+    return np.asarray(answers[asked] == 1)
+
+
+def predictions(
+    train: Examples,
+    *,
+    test: Examples,
+    target: int,
+    columns: tuple[int, ...],
+    seed: int,
+    share: float = 1.0,
+) -> np.ndarray:
+    """How likely each test row is a yes: float, shape (test rows whose answer is not missing,).
+
+    A training set with one class only predicts that class, one without answers predicts no. `share` is
+    that of the training rows which each tree sees: below 1 the seed decides which; at 1 it decides nothing.
+    """
+    answers, asked = train.answers[:, target], ~np.isnan(test.answers[:, target])
+    known = ~np.isnan(answers)
     yes = answers[known] == 1
     if yes.all() or not yes.any():
-        constant = bool(yes.size and yes.all())
-        return Score(accuracy=float(np.mean((truth[asked] == 1) == constant)), auc=0.5)
+        return np.full(int(asked.sum()), float(yes.size > 0 and yes.all()))
     chosen = list(columns)
     rows = xgboost.QuantileDMatrix(train.features[known][:, chosen], label=yes, nthread=1)
     settings = {
@@ -81,12 +110,10 @@ def train_and_test(
         "max_depth": DEPTH,
         "nthread": 1,
         "seed": seed,
+        "subsample": share,
     }
     model = xgboost.train(settings, rows, num_boost_round=TREES)
-    scores = model.inplace_predict(test.features[asked][:, chosen])
-    return Score(
-        accuracy=float(np.mean((scores > 0.5) == (truth[asked] == 1))), auc=auc(truth[asked] == 1, scores)
-    )
+    return np.asarray(model.inplace_predict(test.features[asked][:, chosen]))
 
 
 def auc(yes: np.ndarray, scores: np.ndarray) -> float:

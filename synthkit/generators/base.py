@@ -23,6 +23,9 @@ class Generator(nn.Module, ABC):
     kind: ClassVar[str]
     """Its name in studies, policies and artefacts."""
 
+    encoder_parts: ClassVar[tuple[str, ...]] = ()
+    """First parts (before the dot) of the names of the parameters that turn a patient into a code."""
+
     def __init__(self, layout: Layout) -> None:
         super().__init__()
         self.layout = layout

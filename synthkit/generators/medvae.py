@@ -121,9 +121,9 @@ class MedVae(TableGenerator):
         `patients` patients from a population in which the columns are independent.
         """
         tables = self.tables.double()
-        shares = share_of_each_state(tables, self.layout, noise=single_noise / patients)
+        shares, told = share_of_each_state(tables, self.layout, noise=single_noise / patients)
         self.linear.bias.copy_(shares.log())
-        pairs = shrunk_to_independence(tables, shares, self.layout, noise=pair_noise / patients)
+        pairs = shrunk_to_independence(tables, shares, told, self.layout, noise=pair_noise / patients)
         expected = (torch.outer(shares, shares) * patients).clamp(min=0.5)
         weights = torch.where(pairs > 0, patients**2 / (pair_noise**2 + expected), 0.0)
         weights /= (weights > 0).sum().clamp(min=1)

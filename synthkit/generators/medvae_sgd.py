@@ -58,6 +58,7 @@ class MedVaeSgd(SteppedGenerator):
     """See the module docstring. All trained layers are Linear, so ghost clipping applies to each."""
 
     kind = "medvae-sgd"
+    encoder_parts = ("encoder", "projection")
 
     def __init__(self, layout: Layout, hyperparameters: dict[str, float] | None = None) -> None:
         super().__init__(layout)
@@ -92,6 +93,13 @@ class MedVaeSgd(SteppedGenerator):
     def noise_size(self) -> int:
         """See `Generator`: one code."""
         return self.latent
+
+    @torch.no_grad()
+    def forget_encoder(self) -> None:
+        """Leave the code to the public random features alone: no correction, a fixed posterior width."""
+        for parameter in self.encoder.parameters():
+            parameter.zero_()
+        self.projection.copy_(self._draw_projection())
 
     def _draw_projection(self) -> torch.Tensor:
         """Random features: the same for every site that knows the (public) seed. Shape (width, latent)."""

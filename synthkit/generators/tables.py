@@ -8,6 +8,10 @@ import torch
 
 from synthkit.domain.layout import Layout
 
+SEEN, SEEN_NEARBY = 4.0, 2.0
+"""Standard deviations of noise that a state's share has to exceed to be told from absence: standing
+alone, and beside one that was told. Of hundreds of empty bins some always exceed 2."""
+
 
 def blocks_of(layout: Layout, device: torch.device) -> torch.Tensor:
     """The column that each state belongs to, int64, shape (width,)."""
@@ -15,17 +19,54 @@ def blocks_of(layout: Layout, device: torch.device) -> torch.Tensor:
     return torch.repeat_interleave(torch.arange(len(states), device=device), states)
 
 
-def share_of_each_state(tables: torch.Tensor, layout: Layout, *, noise: float) -> torch.Tensor:
-    """One-way shares from the diagonal: not negative, each column's summing to 1, none quite zero.
+def share_of_each_state(
+    tables: torch.Tensor, layout: Layout, *, noise: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """One-way shares from the diagonal, and which states are told from absent ones.
+
+    What mass the told states leave goes to the others, half as much with each step away from a told one:
+    kept as they are, dozens of noisy bins would make a long tail of every skewed column.
 
     Args:
         tables: float64, shape (width, width): shares of patients; the diagonal holds the one-way shares.
         layout: Of the states.
         noise: Standard deviation of a one-way share.
+
+    Returns:
+        Shares, shape (width,), none quite zero, each column's summing to 1; and bool, shape (width,).
     """
-    shares = [_on_simplex(block) for block in torch.split(tables.diagonal(), list(layout.states))]
-    floor = max(1e-7, 0.01 * noise)
-    return torch.cat([(share + floor) / (share + floor).sum() for share in shares])
+    blocks = torch.split(tables.diagonal(), list(layout.states))
+    columns = [_column(block, noise, missing) for block, missing in zip(blocks, layout.missing, strict=True)]
+    return torch.cat([share for share, _ in columns]), torch.cat([told for _, told in columns])
+
+
+def _column(block: torch.Tensor, noise: float, missing: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """One column's shares and told states, each (states,). A missing state stands beside no value."""
+    share = _on_simplex(block)
+    values = share[:-1] if missing else share
+    told = values > SEEN * noise
+    while True:
+        beside = torch.zeros_like(told)
+        beside[1:] |= told[:-1]
+        beside[:-1] |= told[1:]
+        grown = told | (beside & (values > SEEN_NEARBY * noise))
+        if bool((grown == told).all()):
+            break
+        told = grown
+    if told.any() and not told.all():
+        place = torch.arange(len(values), device=block.device)
+        steps = (place[:, None] - place[told]).abs().amin(dim=1)
+        decay = torch.where(told, 0.0, 0.5 ** steps.to(share))
+        rest = (values.sum() - values[told].sum()).clamp(min=0.0)
+        values = torch.where(told, values, rest * decay / decay.sum())
+    if missing:
+        values = torch.cat([values, share[-1:]])
+        told = torch.cat([told, share[-1:] > SEEN_NEARBY * noise])
+    return (values + LEAST_SHARE) / (values + LEAST_SHARE).sum(), told
+
+
+LEAST_SHARE = 1e-7
+"""Of a state never seen: its logarithm has to exist."""
 
 
 def _on_simplex(block: torch.Tensor) -> torch.Tensor:
@@ -40,7 +81,7 @@ def _on_simplex(block: torch.Tensor) -> torch.Tensor:
 
 
 def shrunk_to_independence(
-    tables: torch.Tensor, shares: torch.Tensor, layout: Layout, *, noise: float
+    tables: torch.Tensor, shares: torch.Tensor, told: torch.Tensor, layout: Layout, *, noise: float
 ) -> torch.Tensor:
     """Each pair's table moved towards independence by as much as its departure is noise.
 
@@ -51,6 +92,7 @@ def shrunk_to_independence(
     Args:
         tables: As in `share_of_each_state`.
         shares: One-way shares, shape (width,).
+        told: States told from absent ones, bool, shape (width,); the others are left independent of all.
         layout: Of the states.
         noise: Standard deviation of a cell of a pair's table, as a share of patients.
 
@@ -60,10 +102,10 @@ def shrunk_to_independence(
     independent = torch.outer(shares, shares)
     block = blocks_of(layout, tables.device)
     pairs = block[:, None] != block[None, :]
-    departure = torch.where(pairs, tables - independent, 0.0)
+    departure = torch.where(pairs & told & told[:, None], tables - independent, 0.0)
     hot = torch.nn.functional.one_hot(block, len(layout.states)).to(departure)  # (width, columns)
     energy = hot.T @ departure.square() @ hot  # (columns, columns)
-    cells = torch.tensor(layout.states).to(departure)
+    cells = hot.T @ told.to(departure)  # (columns,)
     expected = noise**2 * torch.outer(cells, cells)
     factor = (1 - expected / energy.clamp(min=1e-30)).clamp(min=0.0)
     return torch.where(pairs, independent + departure * (hot @ factor @ hot.T), 0.0)

@@ -72,6 +72,8 @@ def read_statement(document: JsonObject, *, where: str = "statement") -> SiteSta
         _check_text(getattr(statement, name), name, where)
     for name in ("table_digest", "policy_digest"):
         _check_digest(getattr(statement, name), name, where)
+    if statement.encoder_digest != "":
+        _check_digest(statement.encoder_digest, "encoder_digest", where)
     if not isinstance(statement.ledger_head, str) or not isinstance(statement.audit, dict):
         raise BundleError("ledger_head or audit has the wrong type", where=where)
     _check_count(statement.ledger_counter, "ledger_counter", where)

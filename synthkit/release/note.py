@@ -63,8 +63,9 @@ def _describe_site(statement: SiteStatement) -> str:
     cost = (
         f"epsilon {_rounded_up(spend.epsilon)} ({spend.accountant})" if spend else "no differential privacy"
     )
+    weights = f" (weights {statement.encoder_digest[:12]})" if statement.encoder_digest else ""
     return (
-        f"  - {statement.site}: {cost}; encoder {statement.encoder_provenance.value}; "
+        f"  - {statement.site}: {cost}; encoder {statement.encoder_provenance.value}{weights}; "
         f"audit {statement.verdict.value}"
     )
 

@@ -47,7 +47,7 @@ def spend_chart(curves: tuple[SpendCurve, ...]) -> Html:
 
 def _spend_title(curve: SpendCurve) -> str:
     spent = curve.epsilon[-1] if curve.epsilon else 0.0
-    return f"{_short(curve.site, 20)}: {spent:.2f} of {curve.cap:g}"
+    return f"{short(curve.site, 20)}: {spent:.2f} of {curve.cap:g}"
 
 
 def distribution_chart(distribution: ColumnDistribution) -> Html:
@@ -88,7 +88,7 @@ def _distribution(axis: Axes, shown: ColumnDistribution, *, most_ticks: int) -> 
         axis.stairs(100 * shown.synthetic, edges, color=SYNTHETIC, linewidth=1.6)
     else:
         _pair_of_bars(axis, places, shown.real, shown.synthetic)
-    chosen = _chosen_ticks(len(places), most_ticks) if shown.is_numeric else range(len(places))
+    chosen = chosen_ticks(len(places), most_ticks) if shown.is_numeric else range(len(places))
     ticks, labels = [float(i) for i in chosen], [shown.labels[i] for i in chosen]
     has_missing = shown.real_missing > 0 or shown.synthetic_missing > 0
     if has_missing:
@@ -99,16 +99,16 @@ def _distribution(axis: Axes, shown: ColumnDistribution, *, most_ticks: int) -> 
         axis.axvline(len(places) - 0.5 + width / 4, color=MUTED, linewidth=0.7, linestyle=":")
         ticks, labels = [*ticks, place], [*labels, "missing"]
     is_crowded = has_missing or sum(min(len(label), 11) + 1 for label in labels) > 5 * most_ticks
-    names = [_short(label, 16 if is_crowded else 11) for label in labels]
+    names = [short(label, 16 if is_crowded else 11) for label in labels]
     axis.set_xticks(ticks, names, rotation=90 if is_crowded else 0, fontsize=7)
-    axis.set_title(_short(shown.name, 30))
+    axis.set_title(short(shown.name, 30))
     axis.set_ylim(bottom=0)
     axis.yaxis.set_major_formatter("{x:g} %")
     axis.tick_params(axis="y", labelsize=7)
     axis.grid(axis="y")
 
 
-def _chosen_ticks(count: int, most: int) -> list[int]:
+def chosen_ticks(count: int, most: int) -> list[int]:
     """Every so many bins, and the last one, which may say "and more"; none close before the last."""
     step, last = -(-count // most), count - 1
     return [*(i for i in range(0, last, step) if last - i >= step), last]
@@ -135,7 +135,7 @@ def association_chart(maps: AssociationMaps) -> Html:
     difference = maps.synthetic - maps.real
     count = len(maps.names)
     size = 7.0 if count <= 32 else max(3.0, 7.0 * 32 / count)
-    names = [_short(name, 24) for name in maps.names]
+    names = [short(name, 24) for name in maps.names]
 
     def paint(canvas: Figure) -> None:
         axes = canvas.subplots(1, 3, sharey=True)
@@ -230,7 +230,7 @@ def _name_rows(axis: Axes, attacks: tuple[AttackResult, ...]) -> None:
 def attack_name(attack: AttackResult, most: int = 44) -> str:
     """An attack's name on charts and in tables; the stratum is named unless it is everyone."""
     name = f"{attack.name}, {attack.statistic}"
-    return _short(name if attack.stratum == "all" else f"{name} ({attack.stratum})", most)
+    return short(name if attack.stratum == "all" else f"{name} ({attack.stratum})", most)
 
 
 def tstr_chart(utility: tuple[TargetUtility, ...]) -> Html:
@@ -258,7 +258,7 @@ def tstr_chart(utility: tuple[TargetUtility, ...]) -> Html:
 
 def _auc_bars(axis: Axes, entry: TargetUtility, left: float) -> None:
     named = [("real", entry.real.auc, REAL), ("synthetic", entry.synthetic.auc, SYNTHETIC)]
-    named += [(_short(f"{label} alone", 18), score.auc, OTHER) for label, score in entry.others.items()]
+    named += [(short(f"{label} alone", 18), score.auc, OTHER) for label, score in entry.others.items()]
     for row, (_, value, colour) in enumerate(reversed(named)):
         is_synthetic = colour == SYNTHETIC
         axis.barh(
@@ -281,10 +281,10 @@ def _auc_bars(axis: Axes, entry: TargetUtility, left: float) -> None:
     axis.set_yticks(range(len(named)), [name for name, _, _ in reversed(named)])
     axis.tick_params(axis="y", length=0)
     axis.set_xlim(left, 1.07)
-    axis.set_title(_short(entry.target, 32))
+    axis.set_title(short(entry.target, 32))
     axis.grid(axis="x")
 
 
-def _short(text: str, most: int) -> str:
+def short(text: str, most: int) -> str:
     """Cut a name that would run into its neighbour; tables show it whole."""
     return text if len(text) <= most else text[: most - 1] + "\N{HORIZONTAL ELLIPSIS}"

@@ -10,7 +10,7 @@ from synthkit.domain.audit import AuditReport
 from synthkit.domain.utility import UtilityReport
 from synthkit.report.audit_sections import audit_sections
 from synthkit.report.charts import spend_chart
-from synthkit.report.figures import AssociationMaps, ColumnDistribution, SpendCurve
+from synthkit.report.figures import AssociationMaps, ColumnDistribution, PairDensity, SpendCurve
 from synthkit.report.page import Page, Section, figure, paragraph, table
 from synthkit.report.utility_sections import evaluation_sections
 
@@ -21,13 +21,14 @@ def evaluation_page(
     report: UtilityReport,
     distributions: tuple[ColumnDistribution, ...] = (),
     associations: AssociationMaps | None = None,
+    pairs: tuple[PairDensity, ...] = (),
     title: str = "Evaluation of a synthetic table",
 ) -> str:
     """One self-contained HTML document about usefulness."""
     return Page(
         title=title,
         subtitle="Synthetic rows beside real ones, with a floor and a ceiling for every score",
-        sections=evaluation_sections(report, distributions, associations),
+        sections=evaluation_sections(report, distributions, associations, pairs),
     ).render()
 
 

@@ -64,3 +64,42 @@ class AssociationMaps:
         shape = (len(self.names), len(self.names))
         if self.real.shape != shape or self.synthetic.shape != shape:
             raise ValueError("the maps do not fit the names")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PairDensity:
+    """How two numeric columns lie together, real beside synthetic.
+
+    `real` and `synthetic` are float64 of shape (labels of y, labels of x): shares of all rows. They sum
+    to less than 1 where one of the two numbers is missing. A label is the first value of its bin.
+    """
+
+    x: str
+    y: str
+    x_labels: tuple[str, ...]
+    y_labels: tuple[str, ...]
+    real: np.ndarray
+    synthetic: np.ndarray
+
+    def __post_init__(self) -> None:
+        shape = (len(self.y_labels), len(self.x_labels))
+        if self.real.shape != shape or self.synthetic.shape != shape:
+            raise ValueError("the densities do not fit the labels")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Confusion:
+    """Requested against delivered values of one column.
+
+    `counts` is int64 of shape (requests, values): rows delivered. `requests` name what was asked for, the
+    first one may be "unconditional"; `values` name what a cell may hold.
+    """
+
+    column: str
+    requests: tuple[str, ...]
+    values: tuple[str, ...]
+    counts: np.ndarray
+
+    def __post_init__(self) -> None:
+        if self.counts.shape != (len(self.requests), len(self.values)):
+            raise ValueError("the counts do not fit the names")

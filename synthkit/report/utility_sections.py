@@ -5,9 +5,11 @@ floor and ceiling lie, and leaves "good enough" to the reader. Rule: every numbe
 the report; rounding is the only arithmetic, but for the one share that the text explains.
 """
 
-from synthkit.domain.utility import Moments, Quality, TargetUtility, UtilityReport
+from synthkit.domain.utility import Estimate, Quality, TargetUtility, UtilityReport
 from synthkit.report.charts import association_chart, distribution_grid, tstr_chart
-from synthkit.report.figures import AssociationMaps, ColumnDistribution
+from synthkit.report.figures import AssociationMaps, ColumnDistribution, PairDensity
+from synthkit.report.grids import pair_chart
+from synthkit.report.moment_sections import moments_section, spread_line, spread_section
 from synthkit.report.page import Html, Section, bullets, callout, figure, paragraph, table
 
 PER_GRID = 20
@@ -23,6 +25,7 @@ def evaluation_sections(
     report: UtilityReport,
     distributions: tuple[ColumnDistribution, ...] = (),
     associations: AssociationMaps | None = None,
+    pairs: tuple[PairDensity, ...] = (),
 ) -> tuple[Section, ...]:
     """The sections of an evaluation, in reading order; those without figures are left out."""
     sections = [_summary(report), _fidelity(report)]
@@ -32,8 +35,12 @@ def evaluation_sections(
         sections.append(_columns(distributions))
     if associations is not None:
         sections.append(_relations(associations))
+    if pairs:
+        sections.append(_together(pairs))
+    if report.spread:
+        sections.append(spread_section(report))
     if report.moments:
-        sections.append(_moments(report.moments))
+        sections.append(moments_section(report.moments))
     if report.missing_rates:
         sections.append(_missing(report.missing_rates))
     return tuple(sections)
@@ -47,13 +54,21 @@ def _summary(report: UtilityReport) -> Section:
     ]
     lines += [
         f"Predicting {entry.target}: AUC {entry.synthetic.auc:.3f} after training on synthetic rows, "
-        f"{entry.real.auc:.3f} after training on real rows."
+        f"{entry.real.auc:.3f} after training on real rows.{_ratio(entry)}"
         for entry in report.utility
     ]
+    if report.spread:
+        lines.append(spread_line(report.spread))
     blocks = [callout(paragraph(KEEP_INSIDE), is_warning=True), bullets(tuple(lines))]
     if report.notes:
         blocks += [paragraph("To be read with the figures:"), bullets(report.notes)]
     return Section(title="Usefulness in short", blocks=tuple(blocks))
+
+
+def _ratio(entry: TargetUtility) -> str:
+    if entry.repeats is None or entry.repeats.ratio.auc is None:
+        return ""
+    return f" Repeated, the ratio is {_estimate(entry.repeats.ratio.auc)}."
 
 
 def _fidelity(report: UtilityReport) -> Section:
@@ -107,6 +122,10 @@ def _covered(report: UtilityReport) -> tuple[Html, ...]:
     if ceiling - floor < 0.005:
         return ()
     share = (report.quality.column_pairs - floor) / (ceiling - floor)
+    if share > 1:
+        return (paragraph("In column pairs the synthetic table scores above its ceiling."),)
+    if share < 0:
+        return (paragraph("In column pairs the synthetic table scores below its floor."),)
     return (paragraph(f"In column pairs the synthetic table covers {100 * share:.0f} % of the way up."),)
 
 
@@ -135,8 +154,39 @@ def _usefulness(utility: tuple[TargetUtility, ...]) -> Section:
             paragraph(words),
             figure(tstr_chart(utility), "AUC by training set: 0.5 is guessing, 1 is perfect."),
             _score_table(utility),
+            *_repeat_table(utility),
         ),
     )
+
+
+def _repeat_table(utility: tuple[TargetUtility, ...]) -> tuple[Html, ...]:
+    """Means and intervals, where the tasks were repeated."""
+    rows = tuple(
+        (
+            f"{entry.target}: {name}",
+            *(_estimate(getattr(side, score)) for side in (again.real, again.synthetic, again.ratio)),
+        )
+        for entry in utility
+        if (again := entry.repeats) is not None
+        for name, score in (("AUC", "auc"), ("accuracy", "accuracy"))
+    )
+    if not rows:
+        return ()
+    count = max(entry.repeats.count for entry in utility if entry.repeats is not None)
+    words = (
+        f"Repeated with {count} classifiers, each tree of which sees a random part of the training rows, and "
+        "each tested on random draws of the real test patients, with all their rows. The intervals "
+        "cover the classifier and the choice of test patients. They do not cover another training of the "
+        "generator, or another synthetic table."
+    )
+    columns = ("Target", "Trained on real", "Trained on synthetic", "Synthetic / real")
+    return (paragraph(words), table("Means with 95 % intervals", columns, rows))
+
+
+def _estimate(estimate: Estimate | None) -> str:
+    if estimate is None:
+        return "nothing to say"
+    return f"{estimate.mean:.3f} [{estimate.lower:.3f}, {estimate.upper:.3f}]"
 
 
 def _score_table(utility: tuple[TargetUtility, ...]) -> Html:
@@ -190,21 +240,17 @@ def _relations(associations: AssociationMaps) -> Section:
     )
 
 
-def _moments(moments: dict[str, tuple[Moments, Moments]]) -> Section:
-    rows = []
-    for name, pair in moments.items():
-        cells = [
-            f"{getattr(side, moment):.3g}"
-            for moment in ("mean", "std", "skewness", "kurtosis")
-            for side in pair
-        ]
-        rows.append((name, *cells))
-    headings = ("Mean", "Std. dev.", "Skewness", "Excess kurtosis")
-    columns = ("Column", *(f"{h}, {side}" for h in headings for side in ("real", "synth.")))
-    return Section(
-        title="Moments",
-        blocks=(table("Numeric columns, missing cells left out", columns, tuple(rows)),),
+def _together(pairs: tuple[PairDensity, ...]) -> Section:
+    words = (
+        "Each pair of numeric columns twice, on one scale. Darker is more rows; the shade follows the root "
+        "of the share, so that thin parts are seen. Shown are the numeric columns that are most strongly "
+        "related to another one in the real rows."
     )
+    caption = (
+        "Blue is real, vermilion synthetic. A last bin marked + holds all larger values; rows with a missing "
+        "number are left out."
+    )
+    return Section(title="Numbers two by two", blocks=(paragraph(words), figure(pair_chart(pairs), caption)))
 
 
 def _missing(rates: dict[str, tuple[float, float]]) -> Section:

@@ -24,6 +24,7 @@ from synthkit.domain.schema import Schema
 from synthkit.errors import InputError
 from synthkit.generators.base import Generator
 from synthkit.generators.registry import build
+from synthkit.training.freeze import encoder_digest
 
 HEADER, WEIGHTS = "model.json", "weights.safetensors"
 
@@ -157,12 +158,20 @@ def _header(model: Model, weights_sha256: str) -> JsonObject:
         "spend": model.spend.to_json() if model.spend else None,
         "unsafe": not model.is_private,
         "encoder_provenance": model.encoder_provenance.value,
+        **_encoder_header(model),
         "study": model.study,
         "study_digest": model.study_digest,
         "site": model.site,
         "weights_sha256": weights_sha256,
         "version": __version__,
     }
+
+
+def _encoder_header(model: Model) -> JsonObject:
+    """Which encoder was frozen, by the digest of its weights; nothing for any other model."""
+    digest = encoder_digest(model.generator)
+    is_frozen = model.encoder_provenance in (EncoderProvenance.PUBLIC, EncoderProvenance.DP)
+    return {"encoder_digest": digest} if is_frozen and digest else {}
 
 
 def _model(header: JsonObject, weights: dict[str, np.ndarray]) -> Model:
@@ -174,6 +183,8 @@ def _model(header: JsonObject, weights: dict[str, np.ndarray]) -> Model:
     generator = build(header["generator"], fit_encoding(schema).layout, header["hyperparameters"])
     generator.set_weights(weights)
     generator.eval()
+    if header.get("encoder_digest", encoder_digest(generator)) != encoder_digest(generator):
+        raise ValueError("the encoder is not the header's")
     return Model(
         schema=schema,
         generator=generator,

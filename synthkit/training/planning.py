@@ -134,6 +134,20 @@ def plan_for(
     )
 
 
+def encoder_noise_for(effort: Effort, *, target_epsilon: float, delta: float) -> float:
+    """Least noise multiplier at which as many steps as this effort's alone cost at most `target_epsilon`.
+
+    Raises:
+        InputError: No noise reaches the target, or a figure is out of range.
+    """
+    steps = effort.rounds * effort.local_steps
+
+    def events(noise: float) -> tuple[PrivacyEvent, ...]:
+        return (DpSgdEvent(noise_multiplier=noise, sample_rate=effort.sample_rate, steps=steps),)
+
+    return _least_noise(events, target_epsilon, delta)
+
+
 def _plan_of_one_release(
     generator: str,
     *,
@@ -217,18 +231,18 @@ def purchase_for(draft: Schema, *, target_epsilon: float, delta: float) -> Purch
 
 
 def _least_noise(events: Callable[[float], tuple[PrivacyEvent, ...]], epsilon: float, delta: float) -> float:
-    """Smallest noise multiplier, up to a hundredth, whose events cost at most this epsilon.
+    """Smallest noise multiplier, up to a thousandth, whose events cost at most this epsilon.
 
     Raises:
         InputError: There is none up to 1000.
     """
-    low, high = 1, 100_000  # hundredths
-    if not (math.isfinite(epsilon) and epsilon > 0 and _is_admitted(events(high / 100), epsilon, delta)):
+    low, high = 1, 1_000_000  # thousandths
+    if not (math.isfinite(epsilon) and epsilon > 0 and _is_admitted(events(high / 1000), epsilon, delta)):
         raise InputError(f"no noise reaches epsilon {epsilon:g} at delta {delta:g}", fix="raise epsilon")
     while low < high:
         middle = (low + high) // 2
-        if _is_admitted(events(middle / 100), epsilon, delta):
+        if _is_admitted(events(middle / 1000), epsilon, delta):
             high = middle
         else:
             low = middle + 1
-    return high / 100
+    return high / 1000

@@ -1,14 +1,15 @@
 """A plan never costs more than its target, and more epsilon buys less noise."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
-from synthkit.domain.privacy import Budget, DpSgdEvent
-from synthkit.errors import InputError
+from synthkit.domain.privacy import Budget, DpSgdEvent, GaussianEvent, GaussianThresholdEvent
+from synthkit.errors import BudgetExceededError, InputError
 from synthkit.privacy.accounting import admission_epsilon, reported_epsilon
 from synthkit.privacy.ledger import Ledger
-from synthkit.training.planning import Effort, effort_for, effort_without_privacy, plan_for
+from synthkit.training.planning import Effort, check_plan, effort_for, effort_without_privacy, plan_for
 
 EPSILONS = (0.5, 1.0, 3.0, 8.0)
 """Below 1 a plan leaves up to 30 % of its target unused: the filter's leading order is fixed beforehand."""
@@ -49,8 +50,6 @@ def test_the_rounds_of_a_plan_are_the_whole_plan(effort):
 @pytest.mark.parametrize("effort", EFFORTS.values(), ids=EFFORTS)
 def test_a_ledger_capped_at_the_target_admits_every_round_and_none_more(effort, tmp_path):
     """The filter meets rounds one by one; its leading order must not cost the last of them."""
-    from synthkit.errors import BudgetExceededError
-
     plan = plan_for("medvae-sgd", effort, target_epsilon=3.0, delta=1e-5)
     budget = Budget(epsilon=3.0, delta=1e-5)
     ledger = Ledger.create(tmp_path / "ledger", asset="a", site="s", budget=budget)
@@ -83,3 +82,123 @@ def test_a_target_out_of_reach_is_refused_in_one_line():
     with pytest.raises(InputError) as caught:
         plan_for("medvae-sgd", effort, target_epsilon=1e-4, delta=1e-5)
     assert "\n" not in str(caught.value)
+
+
+HISTORIES = {
+    "nothing bought": lambda _: (),
+    "a schema bought": lambda epsilon: (
+        GaussianThresholdEvent(noise_multiplier=24 / epsilon, failure_delta=1e-10),
+    ),
+    "an earlier training": lambda epsilon: (
+        DpSgdEvent(noise_multiplier=0.6 + 6 / epsilon, sample_rate=0.1, steps=50),
+        GaussianEvent(noise_multiplier=30 / epsilon),
+    ),
+}
+"""What a model rests on besides, for a target of `epsilon`: a part of it, never the most."""
+
+
+@pytest.mark.parametrize("history", HISTORIES.values(), ids=HISTORIES)
+@pytest.mark.parametrize("epsilon", EPSILONS)
+@pytest.mark.parametrize("delta", [1e-5, 1e-7])
+def test_one_release_uses_the_whole_target_and_no_more(epsilon, delta, history):
+    spent = history(epsilon)
+    plan = plan_for("medvae", EFFORTS["one site"], target_epsilon=epsilon, delta=delta, history=spent)
+    assert (plan.rounds, plan.local_steps, plan.total_steps, plan.server_rounds) == (0, 0, 0, 1)
+    assert plan.round_events(1) == plan.total_events() == (GaussianEvent(noise_multiplier=noise_of(plan)),)
+    # What is reserved comes first when a training is planned together with its purchase: see `train`.
+    events = (*plan.total_events(), *spent)
+    assert 0.99 * epsilon <= admission_epsilon(events, delta) <= epsilon
+    assert reported_epsilon(events, delta) <= admission_epsilon(events, delta) + 1e-9
+
+
+def noise_of(plan):
+    assert plan.noise_multiplier == plan.prior_noise_multiplier
+    return plan.prior_noise_multiplier
+
+
+def test_more_epsilon_or_less_history_means_less_noise():
+    def noise(epsilon, history=()):
+        plan = plan_for("medvae", EFFORTS["one site"], target_epsilon=epsilon, delta=1e-5, history=history)
+        return plan.prior_noise_multiplier
+
+    assert all(noise(less) > noise(more) for less, more in itertools.pairwise(EPSILONS))
+    assert noise(3.0, HISTORIES["an earlier training"](3.0)) > noise(3.0)
+
+
+@pytest.mark.parametrize("epsilon", EPSILONS)
+def test_the_effort_has_no_say_in_one_release(epsilon):
+    plans = [plan_for("medvae", e, target_epsilon=epsilon, delta=1e-5) for e in EFFORTS.values()]
+    assert len({replace(plan, hyperparameters={}).prior_noise_multiplier for plan in plans}) == 1
+
+
+def reserve(ledger, number, plan, budget, *, base="b"):
+    return ledger.reserve(
+        study="s" * 64,
+        server_round=number,
+        base_digest=base,
+        events=plan.round_events(number),
+        study_budget=budget,
+    )
+
+
+@pytest.mark.parametrize("epsilon", EPSILONS)
+def test_a_ledger_capped_at_the_target_admits_one_release_exactly_once(epsilon, tmp_path):
+    plan = plan_for("medvae", EFFORTS["one site"], target_epsilon=epsilon, delta=1e-5)
+    budget = Budget(epsilon=epsilon, delta=1e-5)
+    ledger = Ledger.create(tmp_path / "ledger", asset="a", site="s", budget=budget)
+    ledger.commit(reserve(ledger, 1, plan, budget), reply_digest="r")
+    with pytest.raises(BudgetExceededError):
+        reserve(ledger, 1, plan, budget, base="other")
+    with pytest.raises(InputError, match="not in the plan"):
+        reserve(ledger, 2, plan, budget)
+    assert ledger.spend().epsilon <= epsilon
+
+
+@pytest.mark.parametrize(("steps", "rate", "epsilon"), [(12, 0.1, 3.0), (50, 0.05, 3.0), (2, 0.1, 3.0)])
+def test_small_batches_are_planned_within_what_a_fresh_ledger_admits(steps, rate, epsilon, tmp_path):
+    """The noise moves away from what the filter's order was chosen for: these once cost more than epsilon."""
+    effort = Effort(rounds=1, local_steps=steps, sample_rate=rate, learning_rate=0.01)
+    plan = plan_for("medvae-sgd", effort, target_epsilon=epsilon, delta=1e-5)
+    budget = Budget(epsilon=epsilon, delta=1e-5)
+    whole = Ledger.create(tmp_path / "whole", asset="a", site="s", budget=budget)
+    events = plan.total_events()
+    whole.reserve(study="s" * 64, server_round=1, base_digest="b", events=events, study_budget=budget)
+    by_round = Ledger.create(tmp_path / "rounds", asset="a", site="s", budget=budget)
+    for number in range(1, plan.server_rounds + 1):
+        by_round.commit(reserve(by_round, number, plan, budget), reply_digest="r")
+    assert 0.65 * epsilon < admission_epsilon(events, 1e-5) <= epsilon
+    less = replace(plan, noise_multiplier=0.9 * plan.noise_multiplier)
+    assert admission_epsilon(less.total_events(), 1e-5) > admission_epsilon(events, 1e-5)
+
+
+@pytest.mark.parametrize("generator", ["medvae", "medvae-sgd"])
+def test_a_plan_that_was_planned_fits_its_generator(generator):
+    check_plan(plan_for(generator, EFFORTS["few steps"], target_epsilon=3.0, delta=1e-5))
+
+
+@pytest.mark.parametrize(
+    ("generator", "other", "fix"),
+    [("medvae", "medvae-sgd", "at least 1 round"), ("medvae-sgd", "medvae", "rounds = 0")],
+)
+def test_a_plan_of_the_other_generators_kind_is_refused(generator, other, fix):
+    plan = plan_for(generator, EFFORTS["few steps"], target_epsilon=3.0, delta=1e-5)
+    with pytest.raises(InputError, match=fix) as caught:
+        check_plan(replace(plan, generator=other))
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith("rounds of the plan: ")
+    with pytest.raises(InputError, match="no generator"):
+        check_plan(replace(plan, generator="eva"))
+
+
+@pytest.mark.parametrize(("rounds", "local_steps"), [(0, 3), (3, 0), (-1, 3), (-1, -1), (0, -1)])
+def test_rounds_without_steps_and_steps_without_rounds_are_no_plan(rounds, local_steps):
+    plan = plan_for("medvae", EFFORTS["few steps"], target_epsilon=3.0, delta=1e-5)
+    with pytest.raises(InputError, match="both"):
+        replace(plan, rounds=rounds, local_steps=local_steps)
+
+
+def test_one_release_out_of_reach_is_refused_in_one_line():
+    for epsilon, history in ((1e-4, ()), (1.0, (GaussianEvent(noise_multiplier=2.0),))):
+        with pytest.raises(InputError, match="no noise reaches") as caught:
+            plan_for("medvae", EFFORTS["one site"], target_epsilon=epsilon, delta=1e-5, history=history)
+        assert "\n" not in str(caught.value)

@@ -4,6 +4,9 @@ Knows a matrix of noisy counts, a layout and the noise's standard deviation. Ref
 tables are bought by `privacy.mechanisms.pair_tables`, and everything here is post-processing.
 """
 
+import math
+from itertools import combinations
+
 import torch
 
 from synthkit.domain.layout import Layout
@@ -85,9 +88,9 @@ def shrunk_to_independence(
 ) -> torch.Tensor:
     """Each pair's table moved towards independence by as much as its departure is noise.
 
-    A table whose departure from independence is no larger than noise alone would make it says nothing:
-    fitting it would write noise into the rows. The factor is James and Stein's, positive part, one for
-    each pair of columns.
+    A departure no larger than noise alone would make says nothing: fitting it would write noise into the
+    rows. What relates two columns is a matrix of low rank, while noise has all ranks equally: each
+    singular value is shrunk to its best estimate, and to zero where noise alone would reach it.
 
     Args:
         tables: As in `share_of_each_state`.
@@ -98,14 +101,28 @@ def shrunk_to_independence(
 
     Returns:
         Shape (width, width); within a column's own block nothing is said (zero).
+
+    Source: Gavish and Donoho, IEEE Trans. Inf. Theory 2017, arXiv 1405.7511, equation 7 (Frobenius loss).
     """
     independent = torch.outer(shares, shares)
-    block = blocks_of(layout, tables.device)
-    pairs = block[:, None] != block[None, :]
-    departure = torch.where(pairs & told & told[:, None], tables - independent, 0.0)
-    hot = torch.nn.functional.one_hot(block, len(layout.states)).to(departure)  # (width, columns)
-    energy = hot.T @ departure.square() @ hot  # (columns, columns)
-    cells = hot.T @ told.to(departure)  # (columns,)
-    expected = noise**2 * torch.outer(cells, cells)
-    factor = (1 - expected / energy.clamp(min=1e-30)).clamp(min=0.0)
-    return torch.where(pairs, independent + departure * (hot @ factor @ hot.T), 0.0)
+    departure = torch.where(told & told[:, None], tables - independent, 0.0)
+    result = torch.zeros_like(independent)
+    places = [slice(start, start + size) for start, size in zip(layout.offsets, layout.states, strict=True)]
+    for one, two in combinations(places, 2):
+        kept = _low_rank(departure[one, two], int(told[one].sum()), int(told[two].sum()), noise)
+        result[one, two] = independent[one, two] + kept
+        result[two, one] = result[one, two].T
+    return result
+
+
+def _low_rank(departure: torch.Tensor, rows: int, columns: int, noise: float) -> torch.Tensor:
+    """The departure without its noise, of which only `rows` times `columns` cells have any."""
+    if noise <= 0 or not rows or not columns:
+        return departure
+    left, values, right = torch.linalg.svd(departure, full_matrices=False)
+    square = (values / noise) ** 2
+    signal = (square - rows - columns) ** 2 - 4 * rows * columns
+    is_seen = (square > (math.sqrt(rows) + math.sqrt(columns)) ** 2) & (signal > 0)
+    kept = torch.where(is_seen, noise * signal.clamp(min=0).sqrt() / square.clamp(min=1e-30).sqrt(), 0.0)
+    cleaned: torch.Tensor = (left * kept) @ right
+    return cleaned

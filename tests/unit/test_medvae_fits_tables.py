@@ -246,8 +246,8 @@ def departures(tables, *, noise):
 def test_what_is_only_noise_shrinks_to_independence_and_relations_stay():
     """4,000 patients, noise of 40: relations are many times as wide, what else departs is noise.
 
-    Of k cells' noise, chi squared, the share 1 - k / chi squared is kept, or none: above 0.75 for k = 10
-    with probability 2e-5 a table, and nothing of about half of the tables. The seeds are fixed.
+    Noise's largest singular value lies about its edge, beyond which little is kept at first, and below
+    which nothing is: of about half of the tables. The seeds are fixed.
     """
     exact = tables_statistic(PatientStates.one_row_each(planted(4000)), LAYOUT) / 4000
     raw = departures(torch.from_numpy(exact), noise=0.0)
@@ -264,7 +264,7 @@ def test_what_is_only_noise_shrinks_to_independence_and_relations_stay():
 
 
 def test_tables_of_nothing_but_noise_say_nothing():
-    """Noise stated three times as wide: kept where chi squared of 6 exceeds 54, below 1e-8 a table."""
+    """Noise stated three times as wide: kept only where chi squared of 6 exceeds 54, below 1e-8 a table."""
     uniform = torch.cat([torch.full((n,), 1 / n, dtype=torch.float64) for n in LAYOUT.states])
     exact = torch.outer(uniform, uniform).fill_diagonal_(0) + torch.diag(uniform)
     for seed in range(10):

@@ -1,9 +1,10 @@
 """Generator: what every model answers to, and nothing else.
 
 A generator knows a `Layout` and tensors of states. It refuses to know privacy, files, hospitals or
-what a column means. Rules: the loss is one number per patient and no layer mixes patients (no
-BatchNorm), because that is what per-patient clipping rests on; every random draw takes a generator;
-all parameters sit in layers that Opacus can measure (Linear, Embedding, convolutions).
+what a column means. Rules: every random draw takes a generator. Of one that is trained by steps the loss
+is one number per patient, no layer mixes patients (no BatchNorm), because that is what per-patient
+clipping rests on, and all trained parameters sit in layers that Opacus can measure. One that is fitted to
+bought tables meets no patient, and is free in both.
 """
 
 from abc import ABC, abstractmethod
@@ -42,9 +43,9 @@ class Generator(nn.Module, ABC):
         """Draw patients, under conditions if given.
 
         Returns:
-            States, int64, shape (count, columns); and the effective sample size of the conditional
-            draw as a share of `count`, in (0, 1]: 1.0 without conditions, near 0 where the model has
-            next to no mass for them and the rows lean on few latent draws.
+            States, int64, shape (count, columns); and how reliable the conditional draw is, in (0, 1]:
+            1.0 without conditions, near 0 where the model has next to no mass for them, so that the rows
+            lean on few latent draws or on privacy noise. The model says by which measure.
         """
 
     def get_weights(self) -> dict[str, np.ndarray]:

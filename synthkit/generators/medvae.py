@@ -25,6 +25,7 @@ from synthkit.domain.layout import Layout, StateWeights
 from synthkit.errors import InputError
 from synthkit.generators.base import TableGenerator
 from synthkit.generators.layers import perceptron
+from synthkit.generators.settings import checked_settings
 from synthkit.generators.tables import share_of_each_state, shrunk_to_independence
 
 DEFAULTS = {"hidden_1": 88, "hidden_2": 60, "hidden_3": 32, "latent": 32, "codes": 1000, "fit_steps": 800}
@@ -53,7 +54,7 @@ class MedVae(TableGenerator):
 
     def __init__(self, layout: Layout, hyperparameters: dict[str, float] | None = None) -> None:
         super().__init__(layout)
-        self._settings = checked({**DEFAULTS, **(hyperparameters or {})})
+        self._settings = checked_settings(self.kind, hyperparameters, DEFAULTS, RANGES)
         if layout.width > MOST_STATES:
             raise InputError(
                 f"the columns have more than {MOST_STATES} states together",
@@ -175,27 +176,6 @@ class MedVae(TableGenerator):
                 state = (sums <= uniform[column][:, None] * sums[:, -1:]).sum(dim=1)
                 rows[:, column] = state.clamp(max=last.get(column, sums.shape[1] - 1)).cpu().numpy()
         return drawn, max(share, 1e-12)
-
-
-def checked(settings: dict[str, float]) -> dict[str, float]:
-    """The settings, if every name is known and every value in range.
-
-    Raises:
-        InputError: Names the first hyperparameter that is not.
-    """
-    for name, value in settings.items():
-        if name not in DEFAULTS:
-            raise InputError(
-                f"unknown hyperparameter {name}",
-                where="generator medvae",
-                fix=f"one of {', '.join(DEFAULTS)}",
-            )
-        low, high = RANGES[name]
-        if not low <= value <= high:
-            raise InputError(
-                f"hyperparameter {name} is out of range", where="generator medvae", fix=f"{low:g} to {high:g}"
-            )
-    return settings
 
 
 def _schedule(share: float) -> float:

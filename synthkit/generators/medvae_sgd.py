@@ -23,9 +23,9 @@ import torch
 from torch import nn
 
 from synthkit.domain.layout import Layout, StateWeights
-from synthkit.errors import InputError
 from synthkit.generators.base import SteppedGenerator
 from synthkit.generators.layers import perceptron
+from synthkit.generators.settings import checked_settings
 
 DEFAULTS = {
     "hidden_1": 88,
@@ -62,15 +62,7 @@ class MedVaeSgd(SteppedGenerator):
 
     def __init__(self, layout: Layout, hyperparameters: dict[str, float] | None = None) -> None:
         super().__init__(layout)
-        unknown = set(hyperparameters or {}) - set(DEFAULTS)
-        if unknown:
-            raise InputError(
-                f"unknown hyperparameter {min(unknown)}",
-                where="generator medvae-sgd",
-                fix=f"one of {', '.join(DEFAULTS)}",
-            )
-        self._settings = {**DEFAULTS, **(hyperparameters or {})}
-        _check_settings(self._settings)
+        self._settings = checked_settings(self.kind, hyperparameters, DEFAULTS, RANGES)
         widths = [int(self._settings[f"hidden_{i}"]) for i in (1, 2, 3)]
         self.latent = int(self._settings["latent"])
         self.encoder = perceptron([layout.width, *widths, 2 * self.latent])
@@ -220,22 +212,6 @@ class _Decoder(nn.Module):
     def forward(self, z: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self.linear(z) + self.perceptron(z)
         return logits
-
-
-def _check_settings(settings: dict[str, float]) -> None:
-    """Refuse before anything is built what could only fail once budget is reserved.
-
-    Raises:
-        InputError: Names the first hyperparameter out of range.
-    """
-    for name, value in settings.items():
-        low, high = RANGES[name]
-        if not low <= value <= high:
-            raise InputError(
-                f"hyperparameter {name} is out of range",
-                where="generator medvae-sgd",
-                fix=f"{low:g} to {high:g}",
-            )
 
 
 SAMPLE_CHUNK = 8192

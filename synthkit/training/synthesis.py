@@ -15,11 +15,11 @@ from synthkit.training.paper import PaperModel
 
 @dataclass(frozen=True, kw_only=True)
 class Synthesis:
-    """Generated rows; `reliability` in (0, 1] is the effective sample size per row under conditions.
+    """Generated rows; `reliability` in (0, 1] is what the generator says of its conditional draw.
 
-    1.0: as good as unconditional rows. Near 0: the model has next to no mass for the conditions, and
-    many rows descend from few latent draws. Of a model in the paper's mode it is the share of its draws
-    that met the conditions.
+    1.0: as good as unconditional rows. Near 0: the model has next to no mass for the conditions, and the
+    rows lean on few latent draws or on privacy noise. Of a model in the paper's mode it is the share of
+    its draws that met the conditions.
     """
 
     table: SyntheticTable

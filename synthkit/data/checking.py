@@ -185,7 +185,8 @@ class _Tally:
 
 
 def _check_columns(frame: pd.DataFrame, schema: Schema, tally: _Tally) -> None:
-    required = [*schema.names, *(name for name in (schema.patient_id, schema.visit) if name is not None)]
+    roles = (schema.patient_id, schema.visit, schema.time)
+    required = [*schema.names, *(name for name in roles if name is not None)]
     found = {str(name) for name in frame.columns}
     if not found & set(required):
         tally.add_column("", Rule.NO_HEADER)

@@ -1,4 +1,4 @@
-"""Tables in and out: a file becomes a PatientTable or SyntheticTable only when it fits its schema.
+"""Tables in and out: a file becomes a table of any type only when it fits its schema.
 
 Knows files and schemas. Refuses a table that breaks its schema in any cell. Rules: a message names
 column and row, never a cell; a file is written whole or not at all.
@@ -9,6 +9,8 @@ import gzip
 import io
 import os
 import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from synthkit.data.checking import CheckedCells, check_cells, check_error
+from synthkit.data.checking import CheckedCells, CheckResult, Rule, check_cells, check_error
+from synthkit.data.partial import CompletedTable, PartialTable
 from synthkit.data.reading import format_of, read_raw
 from synthkit.data.table import EPOCH, PatientTable, SyntheticTable
 from synthkit.domain.schema import Column, Kind, Schema
@@ -77,6 +80,72 @@ def read_synthetic(path: str | Path, schema: Schema, *, where: str | None = None
     return SyntheticTable(schema=schema, frame=_frame(cells, schema))
 
 
+def read_partial(
+    path: str | Path, schema: Schema, *, keep_missing: Sequence[str] = (), where: str | None = None
+) -> PartialTable:
+    """Read rows that are to be completed: an empty cell, or an absent column, is to be filled.
+
+    Args:
+        path: A CSV, gzipped CSV or Parquet file with at least one of the schema's columns.
+        schema: The model's. Columns it ignores are dropped, as are the patient id and a visit or time column
+            that is not a data column.
+        keep_missing: Columns whose empty cells are known to be missing: they stay empty, and count as known.
+        where: What messages call the file; its name without the directory unless given.
+
+    Raises:
+        InputError: The file cannot be read as a table.
+        SchemaError: A cell or column does not fit, the message names the first violation; something is still
+            to be bought; or a column of `keep_missing` is not in the file, or never missing by the schema.
+    """
+    _check_complete(schema)
+    place = where if where is not None else shown(Path(path).name)
+    raw = read_raw(Path(path), place)
+    present = tuple(replace(column, missing=True) for column in schema if column.name in raw.frame)
+    roles = (schema.patient_id, schema.visit, schema.time)
+    ignored = (*schema.ignored, *(name for name in roles if name and name not in schema.names))
+    fitted = Schema(columns=present or schema.columns, name=schema.name, ignored=ignored)
+    checked = check_cells(raw, fitted)
+    if not checked.result.is_valid:
+        raise check_error(_of_a_model(checked.result), place)
+    _check_keep_missing(keep_missing, schema, raw.frame.columns, place)
+    nothing = np.full(len(raw.frame), None, dtype=object)
+    cells = pd.DataFrame({name: raw.frame.get(name, nothing) for name in schema.names}, dtype=object)
+    values = {
+        column.name: checked.columns.get(column.name, nothing.astype(float) if column.is_numeric else nothing)
+        for column in schema
+    }
+    return PartialTable(
+        schema=schema,
+        cells=cells,
+        values=pd.DataFrame(values),
+        known=cells.notna().to_numpy() | np.isin(schema.names, list(keep_missing)),
+        dropped=tuple(name for name in raw.frame.columns if name in ignored),
+    )
+
+
+def _of_a_model(result: CheckResult) -> CheckResult:
+    """The same, with advice that holds where the schema is a model's and cannot be changed any more."""
+    fixes = {Rule.UNEXPECTED_COLUMN: "leave it out: the model does not know it"}
+    told = (replace(one, expected=fixes.get(one.rule, one.expected)) for one in result.violations)
+    return replace(result, violations=tuple(told))
+
+
+def _check_keep_missing(names: Sequence[str], schema: Schema, found: pd.Index, where: str) -> None:
+    for name in names:
+        column = schema.column(name)
+        place = f"{where}: column {shown(name)}"
+        if not column.missing:
+            raise SchemaError(
+                "no cell is missing by the schema", where=place, fix="take it out of --keep-missing"
+            )
+        if name not in found:
+            raise SchemaError(
+                "the column is absent, so nothing in it is known to be missing",
+                where=place,
+                fix="add it with empty cells, or take it out of --keep-missing",
+            )
+
+
 def _check_complete(schema: Schema) -> None:
     if schema.to_buy():
         raise SchemaError(
@@ -107,14 +176,30 @@ def write_table(table: SyntheticTable, path: str | Path) -> None:
     Raises:
         InputError: The ending is unknown or the file cannot be written.
     """
+    _write(path, csv=table.to_csv_bytes, parquet=lambda: _parquet_bytes(table.frame, table.schema))
+
+
+def write_completed(table: CompletedTable, path: str | Path) -> None:
+    """Write a completed table, in the formats of `write_table`.
+
+    The CSV has given cells as they were written. In Parquet they have their exact value, so that a column of
+    whole numbers is double where one with a fraction was given; of a date, the day.
+
+    Raises:
+        InputError: The ending is unknown or the file cannot be written.
+    """
+    _write(
+        path,
+        csv=table.to_csv_bytes,
+        parquet=lambda: _parquet_bytes(table.frame, table.schema, is_exact=True),
+    )
+
+
+def _write(path: str | Path, *, csv: Callable[[], bytes], parquet: Callable[[], bytes]) -> None:
     target = Path(path)
     ending = format_of(target)
-    if ending == ".parquet":
-        data = _parquet_bytes(table)
-    else:
-        data = table.to_csv_bytes()
-        data = gzip.compress(data, mtime=0) if ending == ".csv.gz" else data
-    _write_atomically(target, data)
+    data = parquet() if ending == ".parquet" else csv()
+    _write_atomically(target, gzip.compress(data, mtime=0) if ending == ".csv.gz" else data)
 
 
 def _write_atomically(target: Path, data: bytes) -> None:
@@ -131,15 +216,15 @@ def _write_atomically(target: Path, data: bytes) -> None:
     raise InputError("the file cannot be written", where=shown(target.name), fix="check the folder")
 
 
-def _parquet_bytes(table: SyntheticTable) -> bytes:
-    arrays = {column.name: _arrow_array(table.frame[column.name], column) for column in table.schema}
+def _parquet_bytes(frame: pd.DataFrame, schema: Schema, *, is_exact: bool = False) -> bytes:
+    arrays = {column.name: arrow_array(frame[column.name], column, is_exact) for column in schema}
     buffer = io.BytesIO()
     pq.write_table(pa.table(arrays), buffer)
     return buffer.getvalue()
 
 
-def _arrow_array(values: pd.Series, column: Column) -> pa.Array:
-    """One column with its real type, rounded as it is released."""
+def arrow_array(values: pd.Series, column: Column, is_exact: bool) -> pa.Array:
+    """One column with its real type, rounded as it is released unless every value is to stay exact."""
     if not column.is_numeric:
         return pa.array(values.to_numpy(dtype=object), type=pa.string(), from_pandas=True)
     numbers = values.to_numpy(dtype=float)
@@ -148,7 +233,9 @@ def _arrow_array(values: pd.Series, column: Column) -> pa.Array:
     if column.kind is Kind.DATETIME:
         days = [EPOCH + dt.timedelta(days=int(day)) for day in filled]
         return pa.array(days, type=pa.date32(), mask=missing)
-    if column.is_whole:
+    if column.is_whole and not (is_exact and (filled != np.rint(filled)).any()):
         return pa.array(np.rint(filled).astype(np.int64), mask=missing)
+    if is_exact:
+        return pa.array(filled, mask=missing)
     rounded = np.char.mod(f"%.{column.decimals}f", filled).astype(float) + 0.0
     return pa.array(rounded, mask=missing)

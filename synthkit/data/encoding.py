@@ -5,9 +5,10 @@ parameter comes from the schema's bounds and categories, public or bought, so it
 Fitting on any two sets of patients gives the same bytes.
 
 Every column becomes one categorical variable. A numeric column's states are its declared spikes, then
-its bins; a whole-number column of few values has one state a value. A value is decoded uniformly
-within its bin: the likelihood then is a histogram's, which keeps skew, gaps and heaps that a squared
-error smooths away.
+its bins; a whole-number column of few values has one state a value. The likelihood then is a
+histogram's, which keeps skew, gaps and heaps that a squared error smooths away. A value is decoded
+within its bin, leaning towards the fuller neighbour (see `within_bins`), or uniformly under a condition
+on its column.
 """
 
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from synthkit.data.table import PatientTable, SyntheticTable
+from synthkit.data.within_bins import places
 from synthkit.domain.canonical import JsonObject
 from synthkit.domain.conditions import Allowed, Condition, allowed
 from synthkit.domain.layout import Layout, PatientStates, StateWeights
@@ -120,13 +122,22 @@ class ColumnEncoding:
         rule = allowed(self.column, conditions)
         is_spike, is_missing = states < len(self.spikes), states == self.present_states
         bins = np.clip(states - len(self.spikes), 0, self.edges.size - 2)
-        values = self._draw(bins, rng, rule)
+        is_free = all(condition.column != self.column.name for condition in conditions)
+        present = ~(is_spike | is_missing)
+        values = np.zeros(states.size)
+        values[present] = self._draw(bins[present], rng, rule, is_free=is_free)
         values[is_spike] = np.array([*self.spikes, 0.0])[np.where(is_spike, states, -1)][is_spike]
         values[is_missing] = np.nan
         return values
 
-    def _draw(self, bins: np.ndarray, rng: np.random.Generator, rule: Allowed) -> np.ndarray:
-        """A released value within each bin that the rule permits, uniformly."""
+    def _draw(
+        self, bins: np.ndarray, rng: np.random.Generator, rule: Allowed, *, is_free: bool
+    ) -> np.ndarray:
+        """A released value within each bin that the rule permits.
+
+        Uniformly unless the column is free of conditions: under one, the bins next to those allowed are
+        empty whatever the density.
+        """
         if rule.points is not None:
             return self._draw_points(bins, rng, rule.points)
         margin = self.unit / 2
@@ -134,7 +145,9 @@ class ColumnEncoding:
         high = np.maximum(low, np.minimum(self.edges[bins + 1], rule.high + margin))
         # A whole number of units divided by a power of ten is the float that the released text means.
         per_one = 1.0 if self.column.is_whole else 10.0**self.column.decimals
-        values: np.ndarray = np.clip(np.rint(rng.uniform(low, high) * per_one) / per_one, rule.low, rule.high)
+        place = places(bins, self.edges, rng) if is_free else rng.random(bins.size)
+        drawn = np.rint((low + (high - low) * place) * per_one) / per_one
+        values: np.ndarray = np.clip(drawn, rule.low, rule.high)
         for _ in rule.excluded:  # each pass moves on from one excluded value; the highest is never excluded
             hit = np.isin(values, rule.excluded)
             values = np.where(hit, np.rint(values * per_one + 1.0) / per_one, values)
@@ -172,6 +185,8 @@ class Encoding:
             names=self.schema.names,
             states=tuple(c.states for c in self.columns),
             missing=tuple(c.column.missing for c in self.columns),
+            spikes=tuple(len(c.spikes) for c in self.columns),
+            bins=tuple(c.edges.size - 1 if c.column.is_numeric else 0 for c in self.columns),
         )
 
     def encode(self, table: PatientTable) -> np.ndarray:

@@ -178,8 +178,21 @@ def _numbered(table: pa.Table) -> Iterator[tuple[int, str]]:
 
 
 def _texts_of(column: pa.ChunkedArray, place: int, where: str) -> np.ndarray:
-    """One Parquet column as text, object array (rows,); each distinct value is converted once."""
-    if pa.types.is_dictionary(column.type):
+    """One Parquet column as text, object array (rows,)."""
+    levels, texts = encoded_texts(column, place, where)
+    return np.asarray(np.array([*texts, None], dtype=object)[levels], dtype=object)
+
+
+def encoded_texts(column: pa.ChunkedArray, place: int, where: str) -> tuple[np.ndarray, list[str | None]]:
+    """One Parquet column as each row's level, int32 (rows,), and the levels' texts; -1 where it is missing.
+
+    Each distinct value is converted once. A level may be no row's; a text may be None, where a value means
+    a missing one.
+
+    Raises:
+        InputError: The column at this place (from 1) holds no plain values.
+    """
+    if pa.types.is_dictionary(column.type) and not pa.types.is_string(column.type.value_type):
         column = column.cast(column.type.value_type)
     if pa.types.is_float32(column.type) or pa.types.is_float16(column.type):
         column = _widened(column)
@@ -187,14 +200,14 @@ def _texts_of(column: pa.ChunkedArray, place: int, where: str) -> np.ndarray:
         raise InputError(
             f"header: column {place} holds no plain values", where=where, fix="flatten it, or leave it out"
         )
-    array = column.combine_chunks().dictionary_encode() if column.type != pa.null() else None
-    if array is None:
-        return np.full(len(column), None, dtype=object)
-    if isinstance(array, pa.ChunkedArray):
-        array = array.combine_chunks()
-    levels = np.array([*(_text_of(value) for value in array.dictionary.to_pylist()), None], dtype=object)
-    codes = array.indices.fill_null(len(levels) - 1).to_numpy(zero_copy_only=False).astype(np.int64)
-    return np.asarray(levels[codes], dtype=object)
+    if column.type == pa.null():
+        return np.full(len(column), -1, dtype=np.int32), []
+    # A column of repeated texts is never spelt out: tens of millions of rows would not fit.
+    is_encoded = pa.types.is_dictionary(column.type)
+    chunks = (column.unify_dictionaries() if is_encoded else column.dictionary_encode()).chunks
+    levels = [chunk.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32) for chunk in chunks]
+    texts = [_text_of(value) for value in chunks[-1].dictionary.to_pylist()] if chunks else []
+    return np.concatenate([np.zeros(0, dtype=np.int32), *levels]), texts
 
 
 def _widened(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -9,14 +9,21 @@ import datetime as dt
 import json
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import fields
 
 from synthkit.domain.canonical import JsonObject
-from synthkit.domain.policy import AuditRules, ReleaseRules, SitePolicy, StudyRules
+from synthkit.domain.policy import SitePolicy
+from synthkit.domain.policy_reading import (
+    check_in_range,
+    read_audit_rules,
+    read_condition_rules,
+    read_release_rules,
+    read_study_rules,
+)
 from synthkit.domain.privacy import Budget
 from synthkit.domain.schema import NUMERIC_KINDS, Column, Kind, Provenance, Scale, Schema
 from synthkit.domain.study import Site, Study, TrainingPlan
 from synthkit.domain.toml_reading import Section, parse_toml
+from synthkit.domain.vocabulary import codes_from_toml, codes_to_toml
 from synthkit.errors import InputError, PolicyError, SchemaError, SynthkitError
 
 EPOCH = dt.date(1970, 1, 1)
@@ -25,7 +32,7 @@ NUMERIC_DECIMALS = 2
 """Decimals of a `numeric` column that declares none: losing them silently would be worse."""
 
 BOUND_KEYS = ("minimum", "maximum", "decimals", "scale", "spikes", "edges", "bins")
-COLUMN_KEYS = ("categories", "unit", "missing", "provenance", "role", *BOUND_KEYS)
+COLUMN_KEYS = ("categories", "codes", "unit", "missing", "provenance", "role", *BOUND_KEYS)
 PUBLIC_KEY = re.compile(r"(?:[0-9a-f]{64})?")
 PLAN_NUMBERS = (
     "sample_rate",
@@ -36,7 +43,6 @@ PLAN_NUMBERS = (
     "learning_rate",
 )
 PLAN_KEYS = ("generator", "rounds", "local_steps", *PLAN_NUMBERS)
-ON_DOUBT = ("refuse", "officer")
 
 
 def schema_from_toml(text: str, where: str) -> Schema:
@@ -53,7 +59,7 @@ def schema_from_toml(text: str, where: str) -> Schema:
     root = Section(values=parse_toml(text, where), path="", where=where, refuse=_schema_error)
     root.check_keys(required=("columns",), optional=("table",))
     table = root.section("table")
-    table.check_keys(optional=("unit", "patient_id", "visit", "name", "ignore"))
+    table.check_keys(optional=("unit", "patient_id", "visit", "time", "name", "ignore"))
     table.choice("unit", ("patient",), "patient")
     columns = root.section("columns")
     for name in table.texts("ignore"):
@@ -64,6 +70,7 @@ def schema_from_toml(text: str, where: str) -> Schema:
             columns=tuple(_column(columns.section(name), name) for name in columns.values),
             patient_id=table.text("patient_id") or None,
             visit=table.text("visit") or None,
+            time=table.text("time") or None,
             name=table.text("name", "table"),
             ignored=table.texts("ignore"),
         )
@@ -84,17 +91,20 @@ def _column(section: Section, name: str) -> Column:
     if not name or not name.isprintable():
         raise section.error("must be a name on one line", "its heading", "rename the column")
     kind = Kind(section.choice("kind", tuple(kind.value for kind in Kind)))
-    for key in ("categories",) if kind in NUMERIC_KINDS else BOUND_KEYS:
+    for key in ("categories", "codes") if kind in NUMERIC_KINDS else BOUND_KEYS:
         if section.has(key):
             raise section.error(f"does not belong to a column of kind {kind.value}", key, "remove it")
     low, high, spikes, edges = _bounds(section, kind)
+    if section.has("codes") and (kind is not Kind.CODE or section.has("categories")):
+        raise section.error("stands in place of categories in a column of kind code", "codes", "remove it")
+    codes, types = codes_from_toml(section.section("codes"))
     provenance = Provenance(section.choice("provenance", ("public", "dp", "data"), "public"))
     return Column(
         name=name,
         kind=kind,
         minimum=low,
         maximum=high,
-        categories=_categories(section),
+        categories=codes or _categories(section),
         unit=section.text("unit"),
         missing=section.flag("missing", default=provenance is Provenance.DP),
         provenance=provenance,
@@ -104,6 +114,7 @@ def _column(section: Section, name: str) -> Column:
         target=section.choice("role", ("target", ""), "") == "target",
         edges=edges,
         bins=Provenance(section.choice("bins", ("public", "dp"), "public")),
+        types=types,
     )
 
 
@@ -149,7 +160,7 @@ def _categories(section: Section) -> tuple[str, ...]:
 def schema_to_toml(schema: Schema) -> str:
     """Write a schema; `schema_from_toml` of the result equals it."""
     table = ["[table]", f"name = {_quoted(schema.name)}", 'unit = "patient"']
-    for key, name in (("patient_id", schema.patient_id), ("visit", schema.visit)):
+    for key, name in (("patient_id", schema.patient_id), ("visit", schema.visit), ("time", schema.time)):
         if name is not None:
             table.append(f"{key} = {_quoted(name)}")
     if schema.ignored:
@@ -160,10 +171,11 @@ def schema_to_toml(schema: Schema) -> str:
 
 def _column_to_toml(column: Column) -> str:
     bare = re.fullmatch(r"[A-Za-z0-9_-]+", column.name)
-    lines = [f"[columns.{column.name if bare else _quoted(column.name)}]", f'kind = "{column.kind.value}"']
+    heading = f"columns.{column.name if bare else _quoted(column.name)}"
+    lines = [f"[{heading}]", f'kind = "{column.kind.value}"']
     if column.is_numeric:
         lines += _bounds_to_toml(column)
-    elif column.categories:
+    elif column.categories and not column.types:
         lines.append(f"categories = {_listed(_quoted(level) for level in column.categories)}")
     if column.unit:
         lines.append(f"unit = {_quoted(column.unit)}")
@@ -172,6 +184,8 @@ def _column_to_toml(column: Column) -> str:
     lines.append(f'provenance = "{column.provenance.value}"')
     if column.target:
         lines.append('role = "target"')
+    if column.types:
+        lines += ["", f"[{heading}.codes]", codes_to_toml(column.categories, column.types, _quoted)]
     return "\n".join(lines)
 
 
@@ -223,19 +237,20 @@ def policy_from_toml(text: str, where: str) -> SitePolicy:
             `rule` is its dotted name.
     """
     root = Section(values=parse_toml(text, where), path="", where=where, refuse=_policy_error)
-    root.check_keys(required=("policy", "asset", "study", "audit", "release"))
+    root.check_keys(required=("policy", "asset", "study", "conditions", "audit", "release"))
     head, asset = root.section("policy"), root.section("asset")
     head.check_keys(required=("name", "expires"))
     asset.check_keys(required=("name", "epsilon", "delta"))
-    _in_range(asset, "epsilon", low=0, above=True)
-    _in_range(asset, "delta", low=0, above=True, high=1e-3)
+    check_in_range(asset, "epsilon", low=0, above=True)
+    check_in_range(asset, "delta", low=0, above=True, high=1e-3)
     return SitePolicy(
         name=_filled(head, "name"),
         asset=_filled(asset, "name"),
         budget=Budget(epsilon=asset.number("epsilon"), delta=asset.number("delta")),
-        study=_study_rules(root.section("study"), asset),
-        audit=_audit_rules(root.section("audit")),
-        release=_release_rules(root.section("release")),
+        study=read_study_rules(root.section("study"), asset),
+        conditions=read_condition_rules(root.section("conditions")),
+        audit=read_audit_rules(root.section("audit")),
+        release=read_release_rules(root.section("release")),
         expires=head.date("expires"),
     )
 
@@ -249,74 +264,6 @@ def _filled(section: Section, name: str) -> str:
     if not value.strip() or not value.isprintable():
         raise section.error("must be one line of text", name, "give it a name")
     return value
-
-
-def _in_range(
-    section: Section, name: str, *, low: float, above: bool = False, high: float | None = None
-) -> None:
-    """Refuse a number below `low` (or at it, with `above`) or over `high`."""
-    value = section.number(name)
-    if value < low or (above and value == low) or (high is not None and value > high):
-        floor = f"{'above' if above else 'at least'} {low:g}"
-        ceiling = "" if high is None else f" and at most {high:g}"
-        raise section.error(f"must be {floor}{ceiling}", name)
-
-
-def _study_rules(section: Section, asset: Section) -> StudyRules:
-    section.check_keys(required=tuple(field.name for field in fields(StudyRules)))
-    for name, cap in (("max_epsilon", "epsilon"), ("max_delta", "delta")):
-        _in_range(section, name, low=0, above=True)
-        if section.number(name) > asset.number(cap):
-            raise section.error(f"is larger than asset.{cap}, which it is a part of", name, "lower it")
-    _in_range(section, "min_noise_multiplier", low=0, above=True)
-    _in_range(section, "max_sample_rate", low=0, above=True, high=1)
-    for name in ("min_sites", "min_patients"):
-        section.whole(name)
-        _in_range(section, name, low=1)
-    generators = section.texts("allowed_generators")
-    if not generators or len(set(generators)) != len(generators) or "" in generators:
-        raise section.error("must list at least one generator, each once", "allowed_generators")
-    return StudyRules(
-        max_epsilon=section.number("max_epsilon"),
-        max_delta=section.number("max_delta"),
-        min_noise_multiplier=section.number("min_noise_multiplier"),
-        max_sample_rate=section.number("max_sample_rate"),
-        allowed_generators=generators,
-        min_sites=section.whole("min_sites"),
-        min_patients=section.whole("min_patients"),
-    )
-
-
-def _audit_rules(section: Section) -> AuditRules:
-    section.check_keys(required=tuple(field.name for field in fields(AuditRules)))
-    section.whole("max_attempts")
-    _in_range(section, "max_attempts", low=1)
-    for name, ceiling in (("max_advantage", 1.0), ("alpha", 0.5)):
-        if not 0 < section.number(name) < ceiling:
-            raise section.error(f"must lie between 0 and {ceiling:g}", name)
-    return AuditRules(
-        max_advantage=section.number("max_advantage"),
-        alpha=section.number("alpha"),
-        max_attempts=section.whole("max_attempts"),
-    )
-
-
-def _release_rules(section: Section) -> ReleaseRules:
-    section.check_keys(required=tuple(field.name for field in fields(ReleaseRules)))
-    inconclusive, fail = (section.choice(name, ON_DOUBT) for name in ("inconclusive", "fail"))
-    if fail == "officer" and inconclusive == "refuse":
-        raise section.error(
-            "is laxer than release.inconclusive", "fail", "a FAIL cannot be easier to release"
-        )
-    section.whole("valid_days")
-    _in_range(section, "valid_days", low=1, high=3650)
-    return ReleaseRules(
-        inconclusive=inconclusive,
-        fail=fail,
-        four_eyes=section.flag("four_eyes"),
-        allow_non_private=section.flag("allow_non_private"),
-        valid_days=section.whole("valid_days"),
-    )
 
 
 def study_from_toml(text: str, where: str, *, schema: Schema) -> Study:

@@ -22,6 +22,10 @@ class Layout:
     """Number of states of each column, each at least 1."""
     missing: tuple[bool, ...] = ()
     """Whether a column's last state is "missing", which stands beside no value. Empty: none is."""
+    spikes: tuple[int, ...] = ()
+    """How many of a column's first states are single values that stand beside no bin. Empty: none."""
+    bins: tuple[int, ...] = ()
+    """How many of a column's states, behind its spikes, are neighbouring bins of a number. Empty: none."""
 
     def __post_init__(self) -> None:
         if len(self.names) != len(self.states) or not self.names:
@@ -29,6 +33,12 @@ class Layout:
         object.__setattr__(self, "missing", self.missing or (False,) * len(self.names))
         if len(self.missing) != len(self.names):
             raise ValueError("a layout needs to know of each column whether it can be missing")
+        object.__setattr__(self, "spikes", self.spikes or (0,) * len(self.names))
+        if len(self.spikes) != len(self.names):
+            raise ValueError("a layout needs to know of each column how many spikes it has")
+        object.__setattr__(self, "bins", self.bins or (0,) * len(self.names))
+        if len(self.bins) != len(self.names):
+            raise ValueError("a layout needs to know of each column how many bins it has")
         if min(self.states) < 1:
             raise ValueError("a column needs at least one state")
 

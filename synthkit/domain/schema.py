@@ -11,6 +11,7 @@ from enum import StrEnum
 from itertools import pairwise
 
 from synthkit.domain.canonical import JsonObject, digest_of
+from synthkit.domain.vocabulary import CodeType, Vocabulary
 from synthkit.errors import SchemaError
 
 
@@ -53,6 +54,8 @@ NUMERIC_KINDS = frozenset({Kind.NUMERIC, Kind.INTEGER, Kind.DURATION, Kind.DATET
 MAX_CATEGORIES = 10_000
 """A column with more levels is a free text or an identifier, not a category."""
 
+LONGITUDINAL_FIX = "name patient_id and visit under [table], and declare one column of kind code"
+
 OTHER = "other"
 """Last category of every bought list: it stands for all levels too rare to be bought."""
 
@@ -70,6 +73,8 @@ class Column:
     `provenance` speaks of bounds and categories, `bins` of edges and spikes. With `provenance` DP all of
     them are bought; with `bins` DP alone the bounds are public and the edges bought. A bought column is
     told from a draft by its edges, or by `OTHER` as its last category.
+
+    `types` belongs to a code column: what each of its categories names. Empty: the list does not say.
     """
 
     name: str
@@ -86,11 +91,14 @@ class Column:
     target: bool = False
     edges: tuple[float, ...] = ()
     bins: Provenance = Provenance.PUBLIC
+    types: tuple[CodeType, ...] = ()
 
     def __post_init__(self) -> None:
         where = f"column {self.name}"
         if self.bins is Provenance.DATA or (self.bins is Provenance.DP and not self.is_numeric):
             raise SchemaError('bins is "public" or, in a numeric column, "dp"', where=where, fix="correct it")
+        if self.types:
+            self._check_types(where)
         if self.is_numeric:
             self._check_numeric(where)
             return
@@ -104,6 +112,14 @@ class Column:
             )
         if self.kind is not Kind.CODE and not (self.is_to_buy and not self.categories):
             self._check_categories(where)
+
+    def _check_types(self, where: str) -> None:
+        if self.kind is not Kind.CODE or len(self.types) != len(self.categories):
+            raise SchemaError("types belong to the codes of a code column", where=where, fix="remove them")
+        try:
+            Vocabulary(codes=self.categories, types=self.types)
+        except SchemaError as error:
+            raise SchemaError(error.what, where=where, fix=error.fix) from None
 
     def _check_numeric(self, where: str) -> None:
         if self.categories:
@@ -180,15 +196,19 @@ class Column:
         """The column without what is still to be bought, whatever a draft says in its place."""
         if not self.is_to_buy or self.provenance is not Provenance.DP:
             return self
-        return replace(self, minimum=None, maximum=None, categories=(), spikes=(), scale=Scale.LINEAR)
+        return replace(
+            self, minimum=None, maximum=None, categories=(), types=(), spikes=(), scale=Scale.LINEAR
+        )
 
     def to_json(self) -> JsonObject:
-        """All fields, in the canonical document's form; edges and bins only where there are any."""
+        """All fields, in the canonical document's form; edges, bins and types only where there are any."""
         bought: JsonObject = {}
         if self.edges:
             bought["edges"] = list(self.edges)
         if self.bins is not Provenance.PUBLIC:
             bought["bins"] = self.bins.value
+        if self.types:
+            bought["types"] = [kind.value for kind in self.types]
         return {
             **bought,
             "name": self.name,
@@ -223,6 +243,7 @@ class Column:
             target=document["target"],
             edges=tuple(document.get("edges", ())),
             bins=Provenance(document.get("bins", Provenance.PUBLIC.value)),
+            types=tuple(CodeType(kind) for kind in document.get("types", ())),
         )
 
 
@@ -232,6 +253,10 @@ class Schema:
 
     `patient_id` names the column that identifies the patient in the *source* table. It is used to
     group, to split and to find duplicates; it is never encoded, generated or released.
+
+    A longitudinal table has one row for each code of a visit. `visit` then names the column that orders
+    a patient's visits, `time` the one with each visit's date, or its day counted from any day; the one
+    code column holds the codes; all other columns are static: one value a patient.
     """
 
     columns: tuple[Column, ...]
@@ -240,6 +265,7 @@ class Schema:
     name: str = "table"
     ignored: tuple[str, ...] = field(default=())
     """Source columns that are allowed to be there and are dropped on reading."""
+    time: str | None = None
 
     def __post_init__(self) -> None:
         names = self.names
@@ -253,6 +279,15 @@ class Schema:
                 where=f"column {self.patient_id}",
                 fix="remove its [columns] table; an id is never generated",
             )
+        if self.time is not None:
+            self._check_time()
+
+    def _check_time(self) -> None:
+        where = f"column {self.time}"
+        if self.time in (*self.names, self.patient_id, self.visit):
+            raise SchemaError("the time column has another role too", where=where, fix="give it one role")
+        if not self.is_longitudinal:
+            raise SchemaError("a time belongs to a longitudinal table", where=where, fix=LONGITUDINAL_FIX)
 
     def __iter__(self) -> Iterator[Column]:
         return iter(self.columns)
@@ -275,6 +310,47 @@ class Schema:
             if column.name == name:
                 return column
         raise SchemaError("no such column", where=f"column {name}", fix="see the schema's [columns]")
+
+    @property
+    def is_longitudinal(self) -> bool:
+        """Whether the table is of visits with codes: one row a code."""
+        codes = [column for column in self.columns if column.kind is Kind.CODE]
+        roles = self.patient_id is not None and self.visit is not None and self.visit not in self.names
+        return roles and len(codes) == 1
+
+    @property
+    def code(self) -> Column:
+        """A longitudinal table's code column.
+
+        Raises:
+            SchemaError: The table is not longitudinal.
+        """
+        if not self.is_longitudinal:
+            raise SchemaError("the schema is not of a longitudinal table", fix=LONGITUDINAL_FIX)
+        return next(column for column in self.columns if column.kind is Kind.CODE)
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The code column's list.
+
+        Raises:
+            SchemaError: The table is not longitudinal, or its codes are not listed.
+        """
+        column = self.code
+        types = column.types or (CodeType.UNTYPED,) * len(column.categories)
+        return Vocabulary(codes=column.categories, types=types)
+
+    @property
+    def statics(self) -> "Schema | None":
+        """The schema of a longitudinal table's patients, one row each; None if it has no static column.
+
+        Raises:
+            SchemaError: The table is not longitudinal.
+        """
+        others = tuple(column for column in self.columns if column is not self.code)
+        if not others:
+            return None
+        return Schema(columns=others, patient_id=self.patient_id, name=self.name, ignored=self.ignored)
 
     @property
     def digest(self) -> str:
@@ -301,6 +377,7 @@ class Schema:
     def to_json(self) -> JsonObject:
         """All fields, in the canonical document's form."""
         return {
+            **({} if self.time is None else {"time": self.time}),
             "name": self.name,
             "patient_id": self.patient_id,
             "visit": self.visit,
@@ -315,6 +392,7 @@ class Schema:
             name=document["name"],
             patient_id=document["patient_id"],
             visit=document["visit"],
+            time=document.get("time"),
             ignored=tuple(document["ignored"]),
             columns=tuple(Column.from_json(entry) for entry in document["columns"]),
         )

@@ -1,0 +1,1 @@
+"""Simulated patients from a stated process, with the exact probabilities of what they do next."""

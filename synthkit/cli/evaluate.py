@@ -6,20 +6,32 @@ Imports that take a second or more stand inside the functions that need them; se
 # ruff: noqa: PLC0415
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from synthkit.cli.console import Console
+from synthkit.cli.evaluate_sequences import RecordFiles, evaluate_records
 from synthkit.cli.loading import check_target, load_schema, name_of, save_text
 from synthkit.cli.options import JsonOption, ReportOption, SchemaOption, SeedOption
+from synthkit.domain.schema import Schema
+from synthkit.domain.survival import SurvivalReport, Term
 from synthkit.domain.utility import SPREAD_TOLERANCE, Estimate, UtilityReport
+from synthkit.errors import InputError
+
+if TYPE_CHECKING:
+    from synthkit.evaluation.survival_task import SurvivalTask
 
 
 def evaluate(
     *,
     real: Annotated[Path, typer.Option("--real", help="Real rows the generator did not see.")],
-    synthetic: Annotated[Path, typer.Option("--synthetic", help="The table to judge.")],
+    synthetic: Annotated[
+        list[Path],
+        typer.Option(
+            "--synthetic", help="The table to judge. More of them, with --survival: pooled intervals."
+        ),
+    ],
     schema: SchemaOption,
     train: Annotated[
         Path | None, typer.Option("--train", help="Real rows of other patients; they train the baseline.")
@@ -27,6 +39,33 @@ def evaluate(
     target: Annotated[
         list[str] | None,
         typer.Option("--target", help="What to predict: a binary column, 'age >= 70', 'sex = Female'."),
+    ] = None,
+    survival: Annotated[
+        str | None,
+        typer.Option("--survival", metavar="DURATION,EVENT", help="Compare time to an event as well."),
+    ] = None,
+    event_level: Annotated[
+        str | None, typer.Option("--event-level", help="The category that is the event; default: the second.")
+    ] = None,
+    stratum: Annotated[
+        list[str] | None,
+        typer.Option("--stratum", help="Calibration of these rows apart: 'age > 75'. Repeatable."),
+    ] = None,
+    covariate: Annotated[
+        list[str] | None,
+        typer.Option("--covariate", help="A column of the Cox models; default: all that can. Repeatable."),
+    ] = None,
+    patients: Annotated[
+        Path | None, typer.Option("--patients", help="Records: static columns of --real, one row each.")
+    ] = None,
+    synthetic_patients: Annotated[
+        Path | None, typer.Option("--synthetic-patients", help="Records: those of --synthetic.")
+    ] = None,
+    train_patients: Annotated[
+        Path | None, typer.Option("--train-patients", help="Records: those of --train.")
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option("--model", help="Records: the probability of --real by this model, too.")
     ] = None,
     report: ReportOption = None,
     max_rows: Annotated[
@@ -45,9 +84,15 @@ def evaluate(
     real rows in the synthetic table's place). The figures describe real patients and are covered by no
     privacy budget: they are for the site's own eyes.
 
+    A longitudinal schema compares records of visits: codes, pairs of codes within and across visits by
+    probability and by log lift, repetition, lengths and gaps. Other real records, --train, make the ceiling.
+
     Example:
       synthkit evaluate --real test.csv --train train.csv --synthetic synthetic.csv \
         --schema schema.toml --target "age >= 70" --report evaluation.html
+      synthkit evaluate --real test.csv --train train.csv --synthetic made.csv --schema schema.toml \
+        --survival time,status --stratum "age > 75"
+      synthkit evaluate --real test.parquet --synthetic made.parquet --schema records.toml --json
     """
     from synthkit.data.connectors import read_synthetic, read_table
     from synthkit.evaluation.run import evaluate as measure
@@ -57,9 +102,44 @@ def evaluate(
     if report is not None:
         check_target(report, force=True)
     known = load_schema(schema)
+    if known.is_longitudinal:
+        ungiven = {
+            "--synthetic": None if len(synthetic) == 1 else synthetic,
+            "--target": target,
+            "--survival": survival,
+            "--event-level": event_level,
+            "--stratum": stratum,
+            "--covariate": covariate,
+            "--report": report,
+            "--max-rows": max_rows,
+            "--repeats": None if repeats == 1 else repeats,
+        }
+        evaluate_records(
+            RecordFiles(
+                real=real,
+                real_patients=patients,
+                synthetic=synthetic[0],
+                synthetic_patients=synthetic_patients,
+                train=train,
+                train_patients=train_patients,
+                model=model,
+            ),
+            known,
+            seed=seed,
+            refused=[name for name, value in ungiven.items() if value is not None],
+            console=console,
+        )
+        return
+    tables = {"--patients": patients, "--synthetic-patients": synthetic_patients, "--model": model}
+    for option, path in {**tables, "--train-patients": train_patients}.items():
+        if path is not None:
+            raise InputError("belongs to records of visits", where=f"option {option}", fix="leave it out")
     wanted = tuple(parse_target(text, known) for text in target) if target else None
+    task = _survival_task(
+        known, survival, event_level, (stratum or [], covariate or []), is_single=len(synthetic) == 1
+    )
     with console.progress("reading the tables") as progress:
-        table, made = read_table(real, known), read_synthetic(synthetic, known)
+        table, (made, *others) = read_table(real, known), [read_synthetic(one, known) for one in synthetic]
         baseline = read_table(train, known) if train is not None else None
         result = measure(
             real=table,
@@ -69,6 +149,8 @@ def evaluate(
             seed=seed,
             max_rows=max_rows,
             repeats=repeats,
+            survival=task,
+            more_synthetic=tuple(others),
             progress=progress,
         )
         if report is not None:
@@ -109,8 +191,83 @@ def _show(console: Console, result: UtilityReport) -> None:
         )
     _show_repeats(console, result)
     _show_spread(console, result)
-    for note in result.notes:
+    if result.survival is not None:
+        _show_survival(console, result.survival)
+    for note in (*result.notes, *(result.survival.notes if result.survival is not None else ())):
         console.note(note)
+
+
+def _survival_task(
+    schema: Schema,
+    survival: str | None,
+    event_level: str | None,
+    strata_and_covariates: tuple[list[str], list[str]],
+    *,
+    is_single: bool,
+) -> "SurvivalTask | None":
+    """What `--survival` asks for; refuses options that say nothing without it."""
+    strata, covariates = strata_and_covariates
+    if survival is not None:
+        from synthkit.evaluation.survival_task import survival_task
+
+        return survival_task(survival, schema, event_level=event_level, strata=strata, covariates=covariates)
+    for option, given in (("event-level", event_level), ("stratum", strata), ("covariate", covariates)):
+        if given:
+            raise InputError("it goes with --survival", where=f"option --{option}", fix="add --survival")
+    if not is_single:
+        raise InputError("more than one table takes --survival", where="option --synthetic", fix="give one")
+    return None
+
+
+def _show_survival(console: Console, found: SurvivalReport) -> None:
+    console.heading(f"Survival: time to {found.event} = {found.event_level} ({found.unit or 'no unit'})")
+    pooled = any(one.pooled is not None for one in found.hazard_ratios)
+    console.table(
+        ("hazard ratio", "real", "synthetic", *(("pooled",) if pooled else ()), "log error", "of a half"),
+        [
+            (
+                one.name,
+                _ratio(one.real),
+                _ratio(one.synthetic),
+                *((_ratio(one.pooled),) if pooled else ()),
+                _small(one.log_error),
+                _small(one.half_sample_error),
+            )
+            for one in found.hazard_ratios
+        ],
+    )
+    gaps = found.distance, found.halves_distance
+    console.pairs(
+        {
+            "C on real rows": f"{_number(found.c_index.synthetic)} trained on synthetic, "
+            f"{_number(found.c_index.real)} trained on real",
+            "curves, largest gap": f"{gaps[0].largest_gap:.3f}; two real halves "
+            f"{_number(gaps[1].largest_gap if gaps[1] else None)}",
+            "log-rank": f"{gaps[0].log_rank:.2f}, p {gaps[0].p_value:.2g} (p falls with the number of rows)",
+            "censored": f"real {100 * found.censored[0]:.1f} %, synthetic {100 * found.censored[1]:.1f} %",
+        }
+    )
+    if found.calibration_slope:
+        console.heading("Calibration slope on real rows (1 is perfect)")
+        console.table(
+            ("stratum", "percentile of event times", "trained on real", "trained on synthetic"),
+            [
+                (
+                    one.stratum,
+                    f"{one.percentile}th ({one.time:g})",
+                    *("nothing to say" if s is None else f"{s.slope:.2f}" for s in (one.real, one.synthetic)),
+                )
+                for one in found.calibration_slope
+            ],
+        )
+
+
+def _ratio(term: Term | None) -> str:
+    return "none" if term is None else term.text
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.3f}"
 
 
 def _show_repeats(console: Console, result: UtilityReport) -> None:
@@ -149,3 +306,7 @@ def _show_spread(console: Console, result: UtilityReport) -> None:
             for name, s in outside
         ],
     )
+
+
+def _small(value: float | None) -> str:
+    return "none" if value is None else f"{value:.2g}"

@@ -1,7 +1,7 @@
 """The public example tables that ship with the package.
 
-Knows their names and where the package keeps them. They are real patients' rows, published for
-research; each folder's ATTRIBUTION.md names source, licence and every change.
+Knows their names and where the package keeps them. They are real people's rows, published for research
+and teaching; each folder's ATTRIBUTION.md names source, licence and every change.
 """
 
 from dataclasses import dataclass
@@ -16,13 +16,16 @@ from synthkit.errors import InputError
 TITLES = {
     "diabetes": "Diabetes in eight groups of US hospitals, 1999-2008",
     "heart": "Heart disease in four hospitals, 1981-1987",
+    "gbsg2": "Breast cancer, time to recurrence, German trial of 1984-1989",
+    "rossi": "Time to arrest after release from prison, Maryland, 1970s",
+    "lung": "Advanced lung cancer, time to death, North Central Cancer Treatment Group",
 }
 TEST_FILE = "test.csv.gz"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """One bundled data set: a file per hospital, all of one schema.
+    """One bundled data set: a file per hospital, or one file, all of one schema.
 
     `test` holds patients of no hospital file, for evaluation; None where there are none. `attribution`
     is Markdown and has to accompany every copy of the rows.
@@ -37,7 +40,7 @@ class Example:
 
 
 def example(name: str) -> Example:
-    """The example of that name: `diabetes` or `heart`.
+    """The example of that name: `diabetes` or `heart`, or for survival `gbsg2`, `rossi` or `lung`.
 
     Raises:
         InputError: There is no such example.

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from synthkit.domain.canonical import JsonObject
+from synthkit.domain.survival import SurvivalReport
 
 SPREAD_TOLERANCE = 0.02
 """How far a column's standard deviation may be from the real one before the report marks it."""
@@ -165,12 +166,14 @@ class UtilityReport:
     """By column that may be missing: real, synthetic."""
     spread: dict[str, Spread] = field(default_factory=dict)
     """By column, the columns of `moments`."""
+    survival: SurvivalReport | None = None
+    """Time to an event, where it was asked for."""
     notes: tuple[str, ...] = ()
     """Plain words on whatever departs from the plain case, for example rows split for want of a holdout."""
 
     def to_json(self) -> JsonObject:
         """Canonical form; the field names are the command line's contract."""
-        return {
+        return self._survival_json() | {
             "quality": {
                 **self.quality.to_json(),
                 "floor": self.floor.to_json(),
@@ -189,3 +192,11 @@ class UtilityReport:
             },
             "notes": list(self.notes),
         }
+
+    def _survival_json(self) -> JsonObject:
+        """All of `survival`, and at the top those of its figures that are relied on from outside."""
+        if self.survival is None:
+            return {}
+        whole = self.survival.to_json()
+        relied_on = ("hazard_ratios", "c_index", "calibration_slope")
+        return {"survival": whole} | {name: whole[name] for name in relied_on}

@@ -14,7 +14,8 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from synthkit.data.table import PatientTable, SyntheticTable
+from synthkit.data.table import PatientTable, SyntheticTable, pool
+from synthkit.domain.survival import SurvivalReport
 from synthkit.domain.utility import Quality, Repeats, TargetUtility, UtilityReport
 from synthkit.errors import InputError, SchemaError
 from synthkit.evaluation.fidelity import has_strong_pair, quality, quality_frame, total_variation
@@ -22,6 +23,8 @@ from synthkit.evaluation.moments import missing_rates, moments_by_column, spread
 from synthkit.evaluation.remarks import can_be_asked, column_remarks, skipped_targets, target_remarks
 from synthkit.evaluation.repeats import repeated
 from synthkit.evaluation.states import Levels, levels_of, shuffled, states_of
+from synthkit.evaluation.survival import SurvivalTables, evaluate_survival
+from synthkit.evaluation.survival_task import SurvivalTask
 from synthkit.evaluation.targets import Target, default_targets
 from synthkit.evaluation.utility import Examples, examples_of, train_and_test
 
@@ -44,6 +47,8 @@ def evaluate(
     seed: int = 0,
     max_rows: int | None = None,
     repeats: int = 1,
+    survival: SurvivalTask | None = None,
+    more_synthetic: tuple[SyntheticTable, ...] = (),
     progress: Progress | None = None,
 ) -> UtilityReport:
     """Measure fidelity and usefulness of a synthetic table.
@@ -62,6 +67,8 @@ def evaluate(
         max_rows: Largest number of rows per table given to sdmetrics; a seeded sample of each table
             beyond it. All rows by default.
         repeats: Classifiers per target and training set; above 1 the report holds intervals too.
+        survival: Time to an event, if it is to be compared; see `synthkit.evaluation.survival_task`.
+        more_synthetic: Further tables of the same generator, for pooled intervals of hazard ratios alone.
         progress: Called with one line before each stage.
 
     Returns:
@@ -77,7 +84,7 @@ def evaluate(
         raise InputError("it is below 2", where="max_rows", fix="give at least 2, or leave it out")
     if repeats < 1:
         raise InputError("it is below 1", where="repeats", fix="give at least 1, or leave it out")
-    _check(real, synthetic, train, others)
+    _check(real, synthetic, train, others, more_synthetic)
     halves = real.split((0.5, 0.5), seed=seed, purpose="halves")
     baseline, test = (halves[0], halves[1]) if train is None else (train, real)
     sets = {"real": baseline.frame, "synthetic": synthetic.frame}
@@ -93,6 +100,10 @@ def evaluate(
     utility, remarks = tasks.run(say)
     if targets is None:
         remarks = skipped_targets(real.schema, baseline.frame) + remarks
+    lived = None
+    if survival is not None:
+        made = (synthetic, *more_synthetic)
+        lived = _survival(survival, real, train, halves, made, seed=seed, say=say)
     notes = _notes(fidelity, has_train=train is not None, has_targets=bool(wanted), max_rows=max_rows)
     return UtilityReport(
         quality=fidelity.quality,
@@ -103,6 +114,7 @@ def evaluate(
         moments=moments_by_column(real, synthetic),
         spread=spread_by_column(real, synthetic),
         missing_rates=missing_rates(real, synthetic),
+        survival=lived,
         notes=notes + column_remarks(real, synthetic) + remarks,
     )
 
@@ -115,6 +127,27 @@ class _Fidelity:
     total_variation: dict[str, float]
     all_pairs: bool
     sampled: bool
+
+
+def _survival(
+    task: SurvivalTask,
+    real: PatientTable,
+    train: PatientTable | None,
+    halves: tuple[PatientTable, ...],
+    synthetic: tuple[SyntheticTable, ...],
+    *,
+    seed: int,
+    say: Progress,
+) -> SurvivalReport:
+    """Hazard ratios of all real rows given; models trained and tested on disjoint patients."""
+    tables = SurvivalTables(
+        real=real if train is None else pool((train, real)),
+        baseline=halves[0] if train is None else train,
+        test=halves[1] if train is None else real,
+        synthetic=synthetic,
+        source_size=len(real if train is None else train),
+    )
+    return evaluate_survival(task, tables, seed=seed, say=say)
 
 
 def _silent(line: str) -> None:
@@ -242,9 +275,11 @@ def _check(
     synthetic: SyntheticTable,
     train: PatientTable | None,
     others: dict[str, PatientTable],
+    more_synthetic: tuple[SyntheticTable, ...],
 ) -> None:
     """Refuse before any work."""
     named: dict[str, PatientTable | SyntheticTable] = {"the synthetic table": synthetic}
+    named |= {f"synthetic table {place}": table for place, table in enumerate(more_synthetic, start=2)}
     named |= {"the training table": train} if train is not None else {}
     named |= {f"the table of {label}": table for label, table in others.items()}
     for label, table in named.items():

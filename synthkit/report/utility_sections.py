@@ -11,6 +11,7 @@ from synthkit.report.figures import AssociationMaps, ColumnDistribution, PairDen
 from synthkit.report.grids import pair_chart
 from synthkit.report.moment_sections import moments_section, spread_line, spread_section
 from synthkit.report.page import Html, Section, bullets, callout, figure, paragraph, table
+from synthkit.report.survival_sections import survival_line, survival_sections
 
 PER_GRID = 20
 """Columns per picture: a printed page holds no more small multiples than this."""
@@ -31,6 +32,8 @@ def evaluation_sections(
     sections = [_summary(report), _fidelity(report)]
     if report.utility:
         sections.append(_usefulness(report.utility))
+    if report.survival is not None:
+        sections += survival_sections(report.survival)
     if distributions:
         sections.append(_columns(distributions))
     if associations is not None:
@@ -57,6 +60,8 @@ def _summary(report: UtilityReport) -> Section:
         f"{entry.real.auc:.3f} after training on real rows.{_ratio(entry)}"
         for entry in report.utility
     ]
+    if report.survival is not None:
+        lines.append(survival_line(report.survival))
     if report.spread:
         lines.append(spread_line(report.spread))
     blocks = [callout(paragraph(KEEP_INSIDE), is_warning=True), bullets(tuple(lines))]

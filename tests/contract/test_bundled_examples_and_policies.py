@@ -24,7 +24,10 @@ def test_the_folders_stay_small():
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 1_800_000
 
 
-@pytest.mark.parametrize(("name", "sites", "columns"), [("diabetes", 8, 30), ("heart", 4, 14)])
+@pytest.mark.parametrize(
+    ("name", "sites", "columns"),
+    [("diabetes", 8, 30), ("heart", 4, 14), ("gbsg2", 1, 10), ("rossi", 1, 9), ("lung", 1, 9)],
+)
 def test_every_table_fits_its_public_schema(name, sites, columns):
     bundled = example(name)
     assert bundled.schema.not_public() == ()
@@ -66,10 +69,15 @@ def test_heart_keeps_what_each_hospital_did_not_measure():
 @pytest.mark.parametrize("name", TITLES)
 def test_licence_and_authors_are_named(name):
     text = example(name).attribution
-    assert "CC BY 4.0" in text
+    licences = {"diabetes": "CC BY 4.0", "heart": "CC BY 4.0"}
+    assert licences.get(name, "MIT licence, Copyright (c) 2017 Cameron Davidson-Pilon") in text
+    assert "**Changes" in text
     authors = {
         "diabetes": ["Strack", "Clore", "781670"],
         "heart": ["Janosi", "Steinbrunn", "Pfisterer", "Detrano"],
+        "gbsg2": ["Schumacher", "Sauerbrei", "Royston"],
+        "rossi": ["Rossi", "Berk", "Lenihan", "Allison"],
+        "lung": ["Loprinzi", "Therneau", "North Central Cancer Treatment Group"],
     }
     for author in authors[name]:
         assert author in text
@@ -86,8 +94,18 @@ def test_each_column_says_where_its_bounds_come_from(name):
 
 
 def test_there_is_no_other_example():
-    with pytest.raises(InputError, match="diabetes, heart"):
+    with pytest.raises(InputError, match="diabetes, heart, gbsg2, rossi, lung"):
         example("lungs")
+
+
+@pytest.mark.parametrize("name", ["gbsg2", "rossi", "lung"])
+def test_a_survival_example_has_a_time_with_a_unit_and_an_event(name):
+    schema = example(name).schema
+    kinds = [column.kind for column in schema]
+    assert (kinds.count(Kind.DURATION), kinds.count(Kind.EVENT)) == (1, 1)
+    time = next(column for column in schema if column.kind is Kind.DURATION)
+    assert time.unit
+    assert time.minimum == 1
 
 
 @pytest.mark.parametrize("name", ["demo", "single-site", "standard", "strict"])
@@ -104,7 +122,7 @@ def test_shipped_policies_are_complete_and_explain_every_rule(name):
             assert previous.startswith("# "), line
         previous = line
     words = " ".join(explain_policy(policy).split())
-    for table in ("study", "audit", "release"):
+    for table in ("study", "conditions", "audit", "release"):
         for rule in vars(getattr(policy, table)):
             assert f"{table}.{rule}" in words
 
@@ -118,6 +136,9 @@ def test_policies_grow_stricter():
     assert demo.study.max_epsilon > standard.study.max_epsilon > strict.study.max_epsilon
     assert demo.study.min_noise_multiplier < standard.study.min_noise_multiplier
     assert standard.study.min_noise_multiplier < strict.study.min_noise_multiplier
+    assert demo.conditions.floor < standard.conditions.floor < strict.conditions.floor
+    assert demo.conditions.min_reliability < standard.conditions.min_reliability
+    assert standard.conditions.min_reliability < strict.conditions.min_reliability
     assert strict.release.four_eyes
     assert strict.release.inconclusive == "refuse"
 

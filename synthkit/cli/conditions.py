@@ -12,9 +12,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from synthkit.cli.console import Console
-from synthkit.cli.loading import check_target, load_schema, name_of, save_text
+from synthkit.cli.loading import (
+    check_in_force,
+    check_target,
+    load_policy,
+    load_schema,
+    name_of,
+    save_text,
+)
 from synthkit.cli.options import JsonOption, ReportOption, SchemaOption, SeedOption
 from synthkit.domain.audit import Verdict
+from synthkit.domain.condition_statement import share_text
 from synthkit.domain.condition_text import Condition
 from synthkit.domain.conditional import FEW_REAL, ConditionalReport, Delivery
 
@@ -38,6 +46,10 @@ def evaluate_conditions(
         bool, typer.Option("--pairs", help="Also each two values of each two of the columns together.")
     ] = False,
     rows: Annotated[int, typer.Option("-n", "--rows", min=1, help="How many rows per request.")] = 1000,
+    policy: Annotated[
+        str | None,
+        typer.Option("--policy", help="Name the requests whose tables this policy would keep back."),
+    ] = None,
     report: ReportOption = None,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
@@ -45,6 +57,8 @@ def evaluate_conditions(
     r"""Request every value of each column, and count what is delivered.
 
     Every row must meet its request: exit code 1 if one does not, 2 if the model refuses every request.
+    Each request stands with the share of patients who meet it, by the model, and the model's reliability;
+    --policy names those that its floor keeps back, which changes no exit code.
     The rest of the row is compared with the real rows that meet the same condition. The figures describe
     real patients and are covered by no privacy budget: they are for the site's own eyes.
 
@@ -55,6 +69,7 @@ def evaluate_conditions(
     from synthkit.data.connectors import read_table
     from synthkit.evaluation.conditional import check_schemas
     from synthkit.evaluation.conditional import evaluate_conditions as measure
+    from synthkit.training.condition_mass import condition_mass
     from synthkit.training.paper_artefact import open_model
     from synthkit.training.synthesis import synthesize
 
@@ -62,6 +77,9 @@ def evaluate_conditions(
     if report is not None:
         check_target(report, force=True)
     known = load_schema(schema)
+    rules = None if policy is None else load_policy(policy)
+    if rules is not None:
+        check_in_force(rules)
     with console.progress("loading the model") as progress:
         trained = open_model(model)
         check_schemas(trained.schema, known)
@@ -80,6 +98,8 @@ def evaluate_conditions(
             pairs=pairs,
             rows=rows,
             seed=seed,
+            mass=lambda conditions: condition_mass(trained, conditions),
+            policy=rules,
             progress=progress.at,
         )
         if report is not None:
@@ -101,14 +121,27 @@ def _show(console: Console, result: ConditionalReport) -> None:
     right = [delivery for delivery in result.deliveries if delivery.is_exact]
     console.heading(f"Requested and delivered, {result.rows} rows each")
     console.table(
-        ("requested", "met", "reliability", "real rows", "distance", "floor", "ceiling"),
+        ("requested", "met", "share", "reliability", "real rows", "distance", "floor", "ceiling"),
         [_row(delivery) for delivery in (*wrong, *right)[:SHOWN]],
     )
+    _show_barred(console, result)
     if len(result.deliveries) > SHOWN:
         console.note(f"the first {SHOWN} of {len(result.deliveries)} requests; --report and --json hold all")
     for note in result.notes:
         console.note(note)
     console.verdict(result.verdict.value, _verdict_text(result, len(wrong)))
+
+
+def _show_barred(console: Console, result: ConditionalReport) -> None:
+    if not result.policy:
+        return
+    barred = [delivery for delivery in result.deliveries if delivery.barred]
+    console.line()
+    console.line(
+        f"The policy {result.policy} would keep back the tables of {len(barred)} of "
+        f"{len(result.deliveries)} requests{':' if barred else '.'}"
+    )
+    console.items(f"{delivery.label}: {delivery.barred}" for delivery in barred[:SHOWN])
 
 
 def _verdict_text(result: ConditionalReport, wrong: int) -> str:
@@ -127,6 +160,7 @@ def _row(delivery: Delivery) -> tuple[str, ...]:
     return (
         delivery.label,
         "refused" if delivery.refused else f"{delivery.satisfied} of {delivery.rows}",
+        "" if delivery.mass is None else share_text(delivery.mass),
         reliability,
         f"under {FEW_REAL}" if delivery.real_rows is None else str(delivery.real_rows),
         *distances,

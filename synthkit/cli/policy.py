@@ -1,6 +1,5 @@
 """`synthkit policy check|explain|diff`: a policy before it is in force."""
 
-from collections.abc import Iterator
 from typing import Annotated
 
 import typer
@@ -8,7 +7,7 @@ import typer
 from synthkit.cli.console import Console
 from synthkit.cli.loading import check_in_force, load_policy
 from synthkit.cli.options import JsonOption
-from synthkit.domain.canonical import JsonObject
+from synthkit.domain.policy_diff import differences, summary
 from synthkit.domain.policy_words import explain_policy
 
 PolicyArgument = Annotated[str, typer.Argument(metavar="FILE", help="A file, or a shipped policy's name.")]
@@ -51,27 +50,22 @@ def diff(
     new: Annotated[str, typer.Argument(metavar="NEW", help="The policy to compare with it.")],
     as_json: JsonOption = False,
 ) -> None:
-    """List the rules in which two policies differ.
+    """List the rules in which two policies differ, and whether the new one is stricter or looser in each.
+
+    Like the program of that name it ends with 0 when the two say the same, and with 1 when they differ.
 
     Example:
       synthkit policy diff standard policy.toml
     """
     console = Console(as_json=as_json)
-    before, after = (dict(_flat(load_policy(name).to_json())) for name in (old, new))
-    changed = [(rule, before[rule], after[rule]) for rule in before if before[rule] != after[rule]]
-    if changed:
-        console.table(("rule", "old", "new"), changed)
-    else:
-        console.line("The two policies say the same.")
-    console.result({"changed": [{"rule": rule, "old": a, "new": b} for rule, a, b in changed]})
-
-
-def _flat(document: JsonObject, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Dotted rule names and their values as text."""
-    for name, value in document.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
-        elif isinstance(value, list):
-            yield f"{prefix}{name}", ", ".join(map(str, value))
-        else:
-            yield f"{prefix}{name}", f"{value:g}" if isinstance(value, float) else str(value)
+    changes = differences(load_policy(old), load_policy(new))
+    if changes:
+        console.table(
+            ("rule", "old", "new", "the new one is"),
+            [(change.rule, change.old, change.new, change.direction.value) for change in changes],
+        )
+    console.line(summary(changes))
+    console.result(
+        {"same": not changes, "changed": [change.to_json() for change in changes], "words": summary(changes)}
+    )
+    raise typer.Exit(1 if changes else 0)

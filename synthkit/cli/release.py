@@ -13,10 +13,11 @@ from typing import Annotated
 
 import typer
 
+from synthkit.cli.conditions_text import condition_pairs
 from synthkit.cli.console import Console, epsilon_text, figure
 from synthkit.cli.keys import load_key, passphrase_from
 from synthkit.cli.loading import check_file, check_in_force, check_target, load_policy, name_of, save_text
-from synthkit.cli.options import JsonOption, KeyOption, PassphraseOption, TrustOption
+from synthkit.cli.options import JsonOption, KeyOption, PassphraseOption, RevocationsOption, TrustOption
 from synthkit.domain.canonical import JsonObject
 from synthkit.domain.release import Decision
 from synthkit.errors import BundleError, InputError, ReleaseRefusedError, SignatureError
@@ -24,6 +25,7 @@ from synthkit.release.bundle import Candidate, VerifiedRelease, check, extract_t
 from synthkit.release.bundle import approve as approve_candidate
 from synthkit.release.bundle import export as export_candidate
 from synthkit.release.bundle import verify as verify_bundle
+from synthkit.release.revocation import RevocationList, read_lists
 from synthkit.release.signing import generate_key, public_path, write_key
 from synthkit.release.trust import TrustedKey, TrustStore
 
@@ -148,6 +150,7 @@ def _show_statement(console: Console, sealed: Candidate, site: str) -> None:
             "verdict at this site": statement.verdict.value,
             "epsilon of this site": epsilon_text(spend.epsilon if spend is not None else None) + delta,
             "expires": manifest.expires.isoformat(),
+            **condition_pairs(manifest.conditions),
         }
     )
 
@@ -178,6 +181,7 @@ def verify(
     bundle: BundleArgument,
     *,
     trust: TrustOption,
+    revocations: RevocationsOption = None,
     recount: Annotated[
         bool, typer.Option("--recount", help="Compute every epsilon anew from its events; takes seconds.")
     ] = False,
@@ -186,21 +190,23 @@ def verify(
     """Verify every byte, signature and claim of a release, offline, with public keys alone.
 
     Ends with 6 when it does not hold. Without `--recount` a hospital's signed epsilon is taken as stated.
+    With `--revocations`, a release that was taken back, or a signature by a key that was, is refused. Whether
+    a newer list exists cannot be known offline: ask the hospitals for theirs.
 
     Example:
-      synthkit release verify heart.synthkit --trust keys
+      synthkit release verify heart.synthkit --trust keys --revocations revocations
     """
     console = Console(as_json=as_json)
-    release = _verified(console, bundle, trust)
+    release, lists = _verified(console, bundle, trust, revocations)
     if recount:
         # Imported here: verification itself needs no accountant and is done in a fraction of a second.
         from synthkit.cli.recount import recount as check_epsilons  # noqa: PLC0415
 
         check_epsilons(release)
-    _show(console, release)
+    _show(console, release, lists)
     if recount:
         console.line("Every epsilon was computed anew from its events.")
-    console.result({**_document(release), "recounted": recount})
+    console.result({**_document(release, lists), "recounted": recount})
 
 
 def open_bundle(
@@ -208,36 +214,41 @@ def open_bundle(
     *,
     trust: TrustOption,
     output: Annotated[Path, typer.Option("--output", "-o", help="The table to write, CSV.")],
+    revocations: RevocationsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Verify a release and take its table out.
+    """Verify a release and take its table out; nothing is written of one that was revoked.
 
     Example:
       synthkit release open heart.synthkit --trust keys -o table.csv
     """
     check_target(output)
     console = Console(as_json=as_json)
-    release = _verified(console, bundle, trust)
+    release, lists = _verified(console, bundle, trust, revocations)
     extract_table(release, output)
-    _show(console, release)
+    _show(console, release, lists)
     console.line(f"Table: {name_of(output)}")
-    console.result({**_document(release), "table": str(output)})
+    console.result({**_document(release, lists), "table": str(output)})
 
 
-def _verified(console: Console, bundle: Path, trust: Path) -> VerifiedRelease:
-    """The verified release; in JSON, a refusal lists every step that fails, not only the first."""
+def _verified(
+    console: Console, bundle: Path, trust: Path, revocations: Path | None
+) -> tuple[VerifiedRelease, tuple[RevocationList, ...]]:
+    """The verified release and the lists; in JSON, a refusal names every failing step, not only the first."""
     check_file(bundle)
     store, today = TrustStore.read(trust), dt.datetime.now(dt.UTC).date()
     if not store.keys:
         raise InputError("holds no trusted key", where=name_of(trust), fix="put trust files into it")
+    lists = () if revocations is None else read_lists(revocations, store)
     try:
-        return verify_bundle(bundle, store, today=today)
+        return verify_bundle(bundle, store, today=today, revocations=lists), lists
     except (BundleError, SignatureError):
-        console.result({"verified": False, "problems": list(check(bundle, store, today=today))})
+        problems = check(bundle, store, today=today, revocations=lists)
+        console.result({"verified": False, "problems": list(problems)})
         raise
 
 
-def _show(console: Console, release: VerifiedRelease) -> None:
+def _show(console: Console, release: VerifiedRelease, lists: tuple[RevocationList, ...]) -> None:
     manifest = release.manifest
     delta = "" if manifest.delta is None else f" at delta {figure(manifest.delta)}"
     console.pairs(
@@ -251,6 +262,7 @@ def _show(console: Console, release: VerifiedRelease) -> None:
             "epsilon, patients at one site": epsilon_text(manifest.epsilon_disjoint) + delta,
             "epsilon, patients at all sites": epsilon_text(manifest.epsilon_worst_overlap) + delta,
             "expires": manifest.expires.isoformat(),
+            **condition_pairs(manifest.conditions),
         }
     )
     console.heading("Who states and who approved")
@@ -265,10 +277,17 @@ def _show(console: Console, release: VerifiedRelease) -> None:
     )
     for warning in release.warnings:
         console.note(warning)
+    console.items(
+        f"not revoked by {one.signer}'s list {one.counter} of {one.as_of.isoformat()}; a newer one cannot be "
+        "known offline"
+        for one in lists
+    )
+    if not lists:
+        console.note("whether it was revoked since was not asked (--revocations)")
     console.verdict("VERIFIED", "every byte, signature and claim holds")
 
 
-def _document(release: VerifiedRelease) -> JsonObject:
+def _document(release: VerifiedRelease, lists: tuple[RevocationList, ...]) -> JsonObject:
     manifest = release.manifest
     return {
         "verified": True,
@@ -285,9 +304,14 @@ def _document(release: VerifiedRelease) -> JsonObject:
         "epsilon_disjoint": manifest.epsilon_disjoint,
         "epsilon_worst_overlap": manifest.epsilon_worst_overlap,
         "delta": manifest.delta,
+        "conditions": manifest.conditions.to_json() if manifest.conditions is not None else None,
         "created": manifest.created.isoformat(),
         "expires": manifest.expires.isoformat(),
         "statements": [one.to_json() for one in release.statements],
         "approvals": [one.to_json() for one in release.approvals],
         "warnings": list(release.warnings),
+        "revocations": [
+            {"signer": one.signer, "counter": one.counter, "head": one.head, "as_of": one.as_of.isoformat()}
+            for one in lists
+        ],
     }

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from synthkit import __version__
+from synthkit.cli.conditions_text import condition_pairs
 from synthkit.cli.console import Console, epsilon_text, figure
 from synthkit.cli.keys import load_key
 from synthkit.cli.loading import check_file, check_in_force, load_policy, load_schema, name_of, read_json
@@ -24,6 +25,8 @@ from synthkit.cli.model_header import ModelHeader, read_model_header
 from synthkit.cli.options import JsonOption, KeyOption, LedgerOption, PassphraseOption, SchemaOption
 from synthkit.domain.audit import AuditReport
 from synthkit.domain.canonical import canonical_json
+from synthkit.domain.condition_statement import ConditionStatement
+from synthkit.domain.linkage import PUBLISHED_MASK
 from synthkit.domain.policy import SitePolicy
 from synthkit.domain.release import SiteStatement
 from synthkit.domain.schema import Schema
@@ -66,7 +69,8 @@ def seal(
     key: KeyOption,
     output: Annotated[Path, typer.Option("--output", "-o", help="The candidate's folder.")],
     where: Annotated[
-        list[str] | None, typer.Option("--where", help="The conditions the table was generated under.")
+        list[str] | None,
+        typer.Option("--where", help="The conditions the table was generated under; they become public."),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="The seed it was generated with.")] = 0,
     release: Annotated[str | None, typer.Option("--release", help="The release's name.")] = None,
@@ -77,8 +81,10 @@ def seal(
 
     Refuses papers that do not belong together: a table that the audit did not judge, a policy other
     than the one it was judged by, an audit or a spend that the ledger does not know, rows that the model
-    does not draw with this seed under these conditions. A candidate cannot leave before the site's officer
-    has approved it.
+    does not draw with this seed under these conditions, or conditions that the policy does not allow,
+    such as a group below its floor. Conditions, the share of patients who meet them by the model, and its
+    reliability stand in the manifest for every recipient to read. A candidate cannot leave before the
+    site's officer has approved it.
 
     Example:
       synthkit release seal --table synthetic.csv --schema schema.toml --model model \
@@ -106,8 +112,8 @@ def seal(
             site=site,
         )
         _check_papers(papers)
-        _check_origin(papers.table, model, seed, where or ())
-        candidate = _seal(papers, signing, release)
+        stated = _check_origin(papers.table, model, seed, where or ())
+        candidate = _seal(papers, signing, release, stated)
     candidate.write(output)
     _show(console, candidate, output)
 
@@ -157,9 +163,7 @@ def _check_spend(papers: _Papers) -> None:
     if spend is None:
         if not papers.policy.release.allow_non_private:
             raise ReleaseRefusedError(
-                "the model was trained without differential privacy",
-                where="rule release.allow_non_private",
-                fix="train it with --epsilon",
+                _why_not_private(model), where="rule release.allow_non_private", fix="train it with --epsilon"
             )
         return
     if papers.schema.not_public():
@@ -186,27 +190,47 @@ def _check_spend(papers: _Papers) -> None:
         )
 
 
-def _check_origin(table: "SyntheticTable", model: Path, seed: int, where: Sequence[str]) -> None:
+def _why_not_private(model: ModelHeader) -> str:
+    """The reason for a refusal: of the published MCM what was measured when it was trained."""
+    usual = "the model was trained without differential privacy"
+    published = [one for one in model.linkage if one.mask_share == PUBLISHED_MASK]
+    return f"{usual}: {published[0].words}" if published else usual
+
+
+def _check_origin(
+    table: "SyntheticTable", model: Path, seed: int, where: Sequence[str]
+) -> ConditionStatement | None:
     """The table is the model's own, row by row: drawn again, it has the same bytes.
 
     Leaving out rows that resemble patients, or picking the best ones, is a query on the patients that no
     budget paid for; the rows that remain show who is missing.
+
+    Returns:
+        The conditions and what the model states of them; None: there are none.
     """
     from synthkit.domain.conditions import parse_conditions
+    from synthkit.training.condition_mass import condition_mass
     from synthkit.training.paper_artefact import open_model
     from synthkit.training.synthesis import synthesize
 
     trained = open_model(model)
     conditions = parse_conditions(where, trained.schema)
-    if synthesize(trained, len(table), seed=seed, conditions=conditions).table.digest != table.digest:
+    drawn = synthesize(trained, len(table), seed=seed, conditions=conditions)
+    if drawn.table.digest != table.digest:
         raise ReleaseRefusedError(
             "these are not the rows that the model draws with this seed and these conditions",
             where="--table",
-            fix="give generate's --seed and --where; a table that was filtered or edited cannot leave",
+            fix="give generate's --seed and --where; a filtered, edited or completed table cannot leave",
         )
+    if not conditions:
+        return None
+    mass = condition_mass(trained, conditions)
+    return ConditionStatement.of(conditions, mass=mass, reliability=drawn.reliability)
 
 
-def _seal(papers: _Papers, key: SigningKey, release: str | None) -> Candidate:
+def _seal(
+    papers: _Papers, key: SigningKey, release: str | None, conditions: ConditionStatement | None
+) -> Candidate:
     now = dt.datetime.now(dt.UTC)
     model, spend = papers.model, papers.model.spend
     facts = ReleaseFacts(
@@ -218,6 +242,7 @@ def _seal(papers: _Papers, key: SigningKey, release: str | None) -> Candidate:
         epsilon_worst_overlap=spend.epsilon if spend is not None else None,
         expires=now.date() + dt.timedelta(days=papers.policy.release.valid_days),
         version=__version__,
+        conditions=conditions,
     )
     statement = seal_document(_statement(papers).to_json(), "statement", key, papers.site)
     return seal_release(
@@ -253,6 +278,7 @@ def _statement(papers: _Papers) -> SiteStatement:
 
 def _show(console: Console, candidate: Candidate, folder: Path) -> None:
     manifest = candidate.manifest
+    conditions = manifest.conditions
     console.line(f"Sealed {manifest.release} into {name_of(folder)}.")
     delta = "" if manifest.delta is None else f" at delta {figure(manifest.delta)}"
     console.pairs(
@@ -261,6 +287,7 @@ def _show(console: Console, candidate: Candidate, folder: Path) -> None:
             "verdict": candidate.statements[0].verdict.value,
             "epsilon": epsilon_text(manifest.epsilon_disjoint) + delta,
             "expires": manifest.expires.isoformat(),
+            **condition_pairs(conditions),
         }
     )
     console.items(candidate.missing)
@@ -274,6 +301,7 @@ def _show(console: Console, candidate: Candidate, folder: Path) -> None:
             "verdict": candidate.statements[0].verdict.value,
             "epsilon": manifest.epsilon_disjoint,
             "delta": manifest.delta,
+            "conditions": conditions.to_json() if conditions is not None else None,
             "expires": manifest.expires.isoformat(),
             "missing": list(candidate.missing),
         }

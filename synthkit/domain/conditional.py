@@ -25,7 +25,8 @@ class Delivery:
     counts, for a request of one column, the rows by value of that column. `refused` is the model's reason
     where it delivered none. `distance` is the mean total variation distance, over all other columns,
     from the real rows that meet the request; `floor` is that of unconditional synthetic rows, and
-    `ceiling` that of two halves of those real rows from each other.
+    `ceiling` that of two halves of those real rows from each other. `mass` is the share of patients who
+    meet the request by the model, rounded; `barred` names the policy's rule that keeps such a table back.
     """
 
     wanted: Mapping[str, str]
@@ -38,6 +39,8 @@ class Delivery:
     floor: float | None = None
     ceiling: float | None = None
     refused: str = ""
+    mass: float | None = None
+    barred: str = ""
 
     @property
     def label(self) -> str:
@@ -51,12 +54,13 @@ class Delivery:
 
     def to_json(self) -> JsonObject:
         """Canonical form."""
-        names = ("rows", "satisfied", "reliability", "real_rows", "distance", "floor", "ceiling")
+        names = ("rows", "satisfied", "mass", "reliability", "real_rows", "distance", "floor", "ceiling")
         return {
             "wanted": dict(self.wanted),
             "delivered": dict(self.delivered),
             "exact": self.is_exact,
             "refused": self.refused or None,
+            "barred": self.barred or None,
         } | {name: getattr(self, name) for name in names}
 
 
@@ -64,13 +68,20 @@ class Delivery:
 class ConditionalReport:
     """What `synthkit evaluate-conditions` measured.
 
-    `unconditional` counts, by column and value, the rows drawn without any condition.
+    `unconditional` counts, by column and value, the rows drawn without any condition. `policy` is the name
+    of the policy by whose rules requests are `barred`; empty: none was asked.
     """
 
     rows: int
     unconditional: Mapping[str, Mapping[str, int]]
     deliveries: tuple[Delivery, ...]
     notes: tuple[str, ...] = ()
+    policy: str = ""
+
+    @property
+    def barred(self) -> int:
+        """Requests whose table the policy would keep back."""
+        return sum(bool(delivery.barred) for delivery in self.deliveries)
 
     @property
     def refused(self) -> int:
@@ -98,4 +109,6 @@ class ConditionalReport:
             "unconditional": {name: dict(counts) for name, counts in self.unconditional.items()},
             "requests": [delivery.to_json() for delivery in self.deliveries],
             "notes": list(self.notes),
+            "policy": self.policy or None,
+            "barred": self.barred if self.policy else None,
         }

@@ -83,7 +83,9 @@ def _checked(condition: Condition, schema: Schema, where: str) -> Condition:
         raise ConditionError(f"unknown column {shown(condition.column)}", where=where, fix=fix)
     column = schema.column(condition.column)
     if condition.operator is Operator.MISSING and not column.missing:
-        raise ConditionError(f"{shown(column.name)} is never missing in this schema", where=where)
+        raise ConditionError(
+            f"{shown(column.name)} is never missing in this schema", where=where, fix="drop the condition"
+        )
     values = tuple(_checked_value(value, condition.operator, column, where) for value in condition.values)
     return Condition(column=column.name, operator=condition.operator, values=values)
 

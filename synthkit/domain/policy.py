@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from synthkit.domain.canonical import JsonObject, digest_of
 from synthkit.domain.privacy import Budget
 
+ANY_COLUMN = "*"
+"""In a list of columns: every column."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class StudyRules:
@@ -25,6 +28,43 @@ class StudyRules:
     """Smallest roster, this site included."""
     min_patients: int
     """A site with fewer patients than this takes part in nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConditionRules:
+    """Under which conditions ("only patients over 70 with diabetes") a table may be generated and leave.
+
+    Conditions cost no privacy: the rows are post-processing of a model that was paid for. The limits keep
+    apart what the model knows of patients from what it says of groups so rare that noise speaks.
+    """
+
+    floor: float
+    """Smallest share of patients who meet all conditions, by the model itself; never a count of rows."""
+    min_reliability: float
+    """Smallest reliability that the model states of its rows under the conditions, up to 1."""
+    max_columns: int
+    """Most columns that one table's conditions name. 0: no conditions at all."""
+    allowed_columns: tuple[str, ...]
+    """Columns that conditions may name; ANY_COLUMN alone is every column, and none is no condition."""
+
+    def allows(self, column: str) -> bool:
+        """Whether conditions may name this column."""
+        return ANY_COLUMN in self.allowed_columns or column in self.allowed_columns
+
+    def to_json(self) -> JsonObject:
+        """Canonical form."""
+        return {**vars(self), "allowed_columns": list(self.allowed_columns)}
+
+    @classmethod
+    def from_json(cls, document: JsonObject) -> "ConditionRules":
+        """Inverse of `to_json`; KeyError, TypeError or ValueError when malformed."""
+        rules = cls(**{**document, "allowed_columns": tuple(document["allowed_columns"])})
+        figures = (rules.floor, rules.min_reliability, rules.max_columns)
+        if any(isinstance(one, bool) or not isinstance(one, int | float) for one in figures):
+            raise TypeError("a figure is not a number")
+        if not isinstance(document["allowed_columns"], list):
+            raise TypeError("allowed_columns is not a list")
+        return rules
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +105,7 @@ class SitePolicy:
     budget: Budget
     """Cap over everything that ever leaves about this asset's patients, all studies together."""
     study: StudyRules
+    conditions: ConditionRules
     audit: AuditRules
     release: ReleaseRules
     expires: dt.date
@@ -86,6 +127,7 @@ class SitePolicy:
                 "adjacency": self.budget.adjacency.value,
             },
             "study": {**vars(self.study), "allowed_generators": list(self.study.allowed_generators)},
+            "conditions": self.conditions.to_json(),
             "audit": dict(vars(self.audit)),
             "release": dict(vars(self.release)),
             "expires": self.expires.isoformat(),

@@ -1,15 +1,18 @@
-"""Does a site's policy allow this study? Decided before any row is touched.
+"""Does a site's policy allow this study, or this table under conditions? Decided before a row is touched.
 
-Knows the study, the policy, the epsilon the study was priced at, and today's date. Refuses to
-negotiate: nothing is adjusted; the first broken rule is named with what was asked and what is allowed.
+Knows the study, the policy, the epsilon the study was priced at, and today's date; of a conditional
+table its public conditions and the model's figures on them. Refuses to negotiate: nothing is adjusted;
+the first broken rule is named with what was asked and what is allowed.
 Rules kept: pure, no I/O; a figure that is not a number refuses.
 """
 
 import datetime as dt
 from typing import NoReturn
 
-from synthkit.domain.policy import SitePolicy, StudyRules
+from synthkit.domain.condition_statement import ConditionStatement, share_text
+from synthkit.domain.policy import ConditionRules, SitePolicy, StudyRules
 from synthkit.domain.study import Study, TrainingPlan
+from synthkit.domain.toml_reading import shown
 from synthkit.errors import PolicyError
 
 ASK_AGAIN = "ask for a new draft of the study, or change the policy and sign it again"
@@ -106,3 +109,43 @@ def _check_plan(study: Study, plan: TrainingPlan, rules: StudyRules) -> None:
             "study.max_delta",
             f"delta {plan.delta:g} is asked for, at most {rules.max_delta:g} is allowed",
         )
+
+
+def check_conditions_against_policy(statement: ConditionStatement, rules: ConditionRules) -> None:
+    """Raise at the first rule that forbids a table under these conditions.
+
+    Raises:
+        PolicyError: A rule forbids it; `rule` names which.
+    """
+    columns = statement.columns
+    forbidden = [column for column in columns if not rules.allows(column)]
+    if forbidden:
+        _refuse_conditions(
+            "allowed_columns",
+            f"conditions on {shown(forbidden[0])} are not allowed",
+            "drop that condition, or have the policy name the column",
+        )
+    if not len(columns) <= rules.max_columns:
+        _refuse_conditions(
+            "max_columns",
+            f"the conditions name {len(columns)} columns, at most {rules.max_columns} are allowed",
+            "drop a condition",
+        )
+    if not statement.mass >= rules.floor:
+        _refuse_conditions(
+            "floor",
+            f"by the model {statement.share_words} of patients meet the conditions, at least "
+            f"{share_text(rules.floor)} are required",
+            "widen a condition or drop one",
+        )
+    if not statement.reliability >= rules.min_reliability:
+        _refuse_conditions(
+            "min_reliability",
+            f"the model states reliability {statement.reliability:.2f} of these rows, at least "
+            f"{rules.min_reliability:g} is required",
+            "widen a condition, or train with more patients or a larger epsilon",
+        )
+
+
+def _refuse_conditions(rule: str, what: str, fix: str) -> NoReturn:
+    raise PolicyError(what, rule=f"conditions.{rule}", where="conditions", fix=fix)

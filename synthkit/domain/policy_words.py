@@ -8,7 +8,15 @@ be found again in the document.
 import math
 import textwrap
 
-from synthkit.domain.policy import AuditRules, ReleaseRules, SitePolicy, StudyRules
+from synthkit.domain.condition_statement import share_text
+from synthkit.domain.policy import (
+    ANY_COLUMN,
+    AuditRules,
+    ConditionRules,
+    ReleaseRules,
+    SitePolicy,
+    StudyRules,
+)
 
 MEANINGLESS_EPSILON = 15.0
 """Beyond it the odds may rise more than three million times."""
@@ -30,6 +38,7 @@ def explain_policy(policy: SitePolicy) -> str:
         _heading(policy),
         _asset_words(policy),
         _study_words(policy.study),
+        _condition_words(policy.conditions),
         _audit_words(policy.audit),
         _release_words(policy.release),
         _wrapped(
@@ -94,6 +103,29 @@ def _sites_words(min_sites: int) -> str:
     if min_sites == 1:
         return "This site may train on its own, without others (study.min_sites)."
     return f"At least {min_sites} sites take part, this one included (study.min_sites)."
+
+
+def _condition_words(rules: ConditionRules) -> str:
+    title = 'When a table is made under conditions, such as "age >= 70 and sex = Female"'
+    if not rules.allowed_columns:
+        return _block(
+            title,
+            "None is made and none leaves (conditions.max_columns, conditions.allowed_columns); floor and "
+            "reliability have nothing to limit (conditions.floor, conditions.min_reliability).",
+        )
+    is_any = ANY_COLUMN in rules.allowed_columns
+    columns = "any column" if is_any else f"only these columns: {', '.join(rules.allowed_columns)}"
+    return _block(
+        title,
+        "Conditions are public and cost no privacy budget: no patient's row is read again. They may name "
+        f"{columns} (conditions.allowed_columns), at most {rules.max_columns} of them for one table "
+        "(conditions.max_columns).",
+        f"At least {share_text(rules.floor)} of patients, about 1 in {round(1 / rules.floor):,}, have to "
+        "meet all of them together, by the model's own estimate; a table about a rarer group is not sealed, "
+        "and a recipient's check refuses it (conditions.floor).",
+        f"The model has to state a reliability of at least {rules.min_reliability:g} for such rows; 1 is as "
+        "good as rows without conditions, near 0 they are mostly noise (conditions.min_reliability).",
+    )
 
 
 def _audit_words(rules: AuditRules) -> str:

@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from synthkit.domain.audit import Verdict
 from synthkit.domain.canonical import JsonObject, digest_of
+from synthkit.domain.condition_statement import ConditionStatement
 from synthkit.domain.privacy import EncoderProvenance, PrivacySpend
 
 
@@ -115,6 +116,8 @@ class BundleManifest:
     created: dt.datetime
     expires: dt.date
     version: str
+    conditions: ConditionStatement | None = None
+    """The public conditions the rows were generated under; None, and then left out: none."""
 
     @property
     def digest(self) -> str:
@@ -123,7 +126,9 @@ class BundleManifest:
 
     def to_json(self) -> JsonObject:
         """Canonical form."""
+        conditional = {"conditions": self.conditions.to_json()} if self.conditions else {}
         return {
+            **conditional,
             "format": 1,
             "release": self.release,
             "study": self.study,
@@ -153,6 +158,8 @@ class BundleManifest:
         fields["parts"] = tuple(Part(**entry) for entry in fields["parts"])
         fields["created"] = dt.datetime.fromisoformat(fields["created"])
         fields["expires"] = dt.date.fromisoformat(fields["expires"])
+        if "conditions" in fields:
+            fields["conditions"] = ConditionStatement.from_json(fields["conditions"])
         return cls(**fields)
 
 

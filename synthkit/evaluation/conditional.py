@@ -16,11 +16,14 @@ import numpy as np
 import pandas as pd
 
 from synthkit.data.table import PatientTable, SyntheticTable
+from synthkit.domain.condition_statement import ConditionStatement
 from synthkit.domain.condition_text import Condition, Operator
 from synthkit.domain.conditional import FEW_REAL, MISSING, ConditionalReport, Delivery
+from synthkit.domain.policy import ConditionRules, SitePolicy
+from synthkit.domain.policy_check import check_conditions_against_policy
 from synthkit.domain.schema import Schema
 from synthkit.domain.toml_reading import shown
-from synthkit.errors import ConditionError, InputError, SchemaError
+from synthkit.errors import ConditionError, InputError, PolicyError, SchemaError
 from synthkit.evaluation.fidelity import one_way_distances
 from synthkit.evaluation.states import Levels, levels_of, states_of
 
@@ -33,6 +36,9 @@ MOST_REQUESTS = 2000
 Sampler = Callable[[int, int, Sequence[Condition]], tuple[SyntheticTable, float]]
 """Rows wanted, seed and conditions to a table and the model's stated reliability."""
 
+Mass = Callable[[Sequence[Condition]], float]
+"""Conditions to the share of patients who meet them, by the model."""
+
 
 def evaluate_conditions(
     sampler: Sampler,
@@ -42,6 +48,8 @@ def evaluate_conditions(
     pairs: bool = False,
     rows: int = 1000,
     seed: int = 0,
+    mass: Mass | None = None,
+    policy: SitePolicy | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ConditionalReport:
     """Request every value of each column, and check what comes.
@@ -53,6 +61,8 @@ def evaluate_conditions(
         pairs: Whether each two values of each two of the columns are requested together as well.
         rows: Rows per request, at least 1.
         seed: Seeds the draws and the halves.
+        mass: The model's word on how many patients meet a request; without it nothing is said of that.
+        policy: Whose rules for conditions each request is held against; needs `mass`.
         progress: Called with requests done, and all, after each.
 
     Returns:
@@ -61,13 +71,17 @@ def evaluate_conditions(
     Raises:
         ConditionError: A column is unknown or has no listed categories.
         InputError: There is nothing to request, too much, or `rows` is below 1.
+        TypeError: A policy without `mass`.
     """
     if rows < 1:
         raise InputError("the number of rows must be at least 1", where="option -n")
+    if policy is not None and mass is None:
+        raise TypeError("a policy's floor needs the model's masses")
     wanted, notes = _chosen(real.schema, columns)
     requests = _requests(real.schema, wanted, pairs=pairs)
     free, _ = sampler(rows, _seed(seed, 0), ())
-    checker = _Checker(real=real, free=free.frame, rows=rows, seed=seed)
+    rules = policy.conditions if policy is not None else None
+    checker = _Checker(real=real, free=free.frame, rows=rows, seed=seed, mass=mass, rules=rules)
     deliveries = []
     for place, request in enumerate(requests, start=1):
         deliveries.append(checker.delivery(sampler, request, place))
@@ -78,6 +92,7 @@ def evaluate_conditions(
         unconditional={name: value_counts(free.frame[name]) for name in wanted},
         deliveries=tuple(deliveries),
         notes=notes,
+        policy=policy.name if policy is not None else "",
     )
 
 
@@ -111,6 +126,8 @@ class _Checker:
     free: pd.DataFrame
     rows: int
     seed: int
+    mass: Mass | None
+    rules: ConditionRules | None
 
     def delivery(self, sampler: Sampler, request: dict[str, str], place: int) -> Delivery:
         """Draw one request and measure it."""
@@ -118,9 +135,11 @@ class _Checker:
         count = alike.patient_count if len(alike) else 0
         known = len(alike) if count >= FEW_REAL else None
         conditions = [Condition(column=c, operator=Operator.EQUAL, values=(v,)) for c, v in request.items()]
+        mass = None if self.mass is None else self.mass(conditions)
         try:
             table, reliability = sampler(self.rows, _seed(self.seed, place), conditions)
         except ConditionError as refusal:
+            share, barred = self._stated(conditions, mass, 1.0)
             return Delivery(
                 wanted=request,
                 rows=0,
@@ -129,7 +148,10 @@ class _Checker:
                 reliability=None,
                 real_rows=known,
                 refused=str(refusal),
+                mass=share,
+                barred=barred,
             )
+        share, barred = self._stated(conditions, mass, reliability)
         distance, floor, ceiling = (
             self._distances(table.frame, alike, request, place) if known else [None] * 3
         )
@@ -143,7 +165,24 @@ class _Checker:
             distance=distance,
             floor=floor,
             ceiling=ceiling,
+            mass=share,
+            barred=barred,
         )
+
+    def _stated(
+        self, conditions: Sequence[Condition], mass: float | None, reliability: float
+    ) -> tuple[float | None, str]:
+        """The rounded mass, and the rule by which the policy would keep the table back."""
+        if mass is None:
+            return None, ""
+        statement = ConditionStatement.of(conditions, mass=mass, reliability=reliability)
+        if self.rules is None:
+            return statement.mass, ""
+        try:
+            check_conditions_against_policy(statement, self.rules)
+        except PolicyError as error:
+            return statement.mass, error.rule
+        return statement.mass, ""
 
     def _distances(
         self, made: pd.DataFrame, alike: PatientTable, request: dict[str, str], place: int

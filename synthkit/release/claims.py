@@ -13,11 +13,11 @@ from collections.abc import Mapping, Sequence
 
 from synthkit.domain.audit import Verdict
 from synthkit.domain.canonical import JsonObject, canonical_json, digest_of, sha256_hex
-from synthkit.domain.policy import ReleaseRules
+from synthkit.domain.policy import ConditionRules, ReleaseRules
 from synthkit.domain.release import Approval, BundleManifest, Decision, SiteStatement
 from synthkit.errors import BundleError, ReleaseRefusedError
 from synthkit.release.documents import quoted
-from synthkit.release.gate import DECISION_FOR, decide, is_written_reason
+from synthkit.release.gate import DECISION_FOR, check_conditions, decide, is_written_reason
 
 TABLE, SCHEMA, AUDIT, README = "table.csv", "schema.json", "audit.json", "README.txt"
 REQUIRED_PARTS = (TABLE, SCHEMA, AUDIT, README)
@@ -122,6 +122,20 @@ def check_encoders(statements: Sequence[SiteStatement]) -> None:
             )
 
 
+def check_allowed_conditions(
+    manifest: BundleManifest, statements: Sequence[SiteStatement], parts: Mapping[str, bytes]
+) -> None:
+    """Refuse a table under conditions unless each site's enclosed policy allows them (step 10).
+
+    Raises:
+        ReleaseRefusedError: A site's policy refuses them, or is not enclosed.
+        BundleError: A policy is not the one its site states, or is malformed.
+    """
+    for statement in statements:
+        rules = read_condition_rules(statement, parts) if manifest.conditions is not None else None
+        check_conditions(manifest.conditions, rules, site=statement.site)
+
+
 def check_approval(
     approval: Approval, statement: SiteStatement, manifest: BundleManifest, rules: ReleaseRules | None
 ) -> None:
@@ -152,16 +166,41 @@ def read_rules(statement: SiteStatement, parts: Mapping[str, bytes]) -> ReleaseR
     Raises:
         BundleError: The part is not the policy whose digest the site states.
     """
+    policy = _enclosed_policy(statement, parts)
+    if policy is None:
+        return None
+    try:
+        return ReleaseRules(**policy["release"])
+    except (KeyError, TypeError) as error:
+        where = quoted(policy_part(statement.site))
+        raise BundleError("has no release rules", where=where) from error
+
+
+def read_condition_rules(statement: SiteStatement, parts: Mapping[str, bytes]) -> ConditionRules | None:
+    """The rules for conditions of the site's policy; None where it is not enclosed, or has none.
+
+    Raises:
+        BundleError: The part is not the policy whose digest the site states, or the rules are malformed.
+    """
+    policy = _enclosed_policy(statement, parts)
+    if policy is None or "conditions" not in policy:
+        return None
+    try:
+        return ConditionRules.from_json(policy["conditions"])
+    except (KeyError, TypeError, ValueError) as error:
+        where = quoted(policy_part(statement.site))
+        raise BundleError("its rules for conditions are malformed", where=where) from error
+
+
+def _enclosed_policy(statement: SiteStatement, parts: Mapping[str, bytes]) -> JsonObject | None:
+    """The site's policy as the bundle carries it, if it does."""
     name = policy_part(statement.site)
     if name not in parts:
         return None
     policy = _read_json(parts[name], name)
     if digest_of(policy) != statement.policy_digest:
         raise BundleError("is not the policy that the site states", where=quoted(name))
-    try:
-        return ReleaseRules(**policy["release"])
-    except (KeyError, TypeError) as error:
-        raise BundleError("has no release rules", where=quoted(name)) from error
+    return policy
 
 
 def audit_part(statements: Sequence[SiteStatement]) -> bytes:

@@ -1,15 +1,18 @@
 """The gate: may this table leave, and on whose word?
 
-Knows a verdict, the site's release rules and what the officer asked for; knows no keys, files or
-tables. Rules kept here: everything not expressly allowed is refused; an unreadable rule refuses
-everything, a PASS included; INVALID has no exception; each refusal names its rule and the remedy.
+Knows a verdict, the site's release rules, what the officer asked for, and the public conditions a table
+was generated under with the model's figures on them; knows no keys, files or tables. Rules kept here:
+everything not expressly allowed is refused; an unreadable rule refuses everything, a PASS included;
+INVALID has no exception; each refusal names its rule and the remedy.
 """
 
 from synthkit.domain.audit import Verdict
-from synthkit.domain.policy import ReleaseRules
+from synthkit.domain.condition_statement import ConditionStatement
+from synthkit.domain.policy import ConditionRules, ReleaseRules
+from synthkit.domain.policy_check import check_conditions_against_policy
 from synthkit.domain.privacy import EncoderProvenance
 from synthkit.domain.release import Decision
-from synthkit.errors import ReleaseRefusedError
+from synthkit.errors import PolicyError, ReleaseRefusedError
 
 MIN_REASON_CHARACTERS = 20
 MAX_REASON_CHARACTERS = 2000
@@ -56,6 +59,34 @@ def decide(
     if verdict is Verdict.FAIL:
         return _decide_fail(rules, requested=requested, reason=reason)
     raise _refusal("audit", "the audit is INVALID", "find out why, repair it and run it again")
+
+
+def check_conditions(
+    statement: ConditionStatement | None, rules: ConditionRules | None, *, site: str
+) -> None:
+    """Refuse a table generated under conditions that a site's policy does not allow.
+
+    Args:
+        statement: The conditions and the model's figures; None: the rows were drawn without any.
+        rules: The site's rules for conditions; None: its policy is not at hand, or has none.
+        site: The site, for the message.
+
+    Raises:
+        ReleaseRefusedError: The policy refuses, or is not there to allow it.
+    """
+    if statement is None:
+        return
+    where = f"site {site!r}"
+    if rules is None:
+        raise ReleaseRefusedError(
+            "the table was generated under conditions, and no policy that allows them is enclosed",
+            where=where,
+            fix="enclose the site's policy, with its table [conditions]",
+        )
+    try:
+        check_conditions_against_policy(statement, rules)
+    except PolicyError as error:
+        raise ReleaseRefusedError(error.what, where=where, fix=error.fix) from error
 
 
 def is_written_reason(reason: str) -> bool:

@@ -8,6 +8,7 @@ import datetime as dt
 import math
 from collections.abc import Sequence
 
+from synthkit.domain.condition_statement import ConditionStatement
 from synthkit.domain.release import SiteStatement
 
 
@@ -19,6 +20,7 @@ def write_note(
     statements: Sequence[SiteStatement],
     epsilons: tuple[float | None, float | None, float | None],
     expires: dt.date,
+    conditions: ConditionStatement | None = None,
 ) -> bytes:
     """The note's bytes; `epsilons` are disjoint, worst overlap and delta (all None: trained without DP)."""
     lines = [
@@ -27,6 +29,7 @@ def write_note(
         "table.csv holds rows drawn from a generator, not patients' records. schema.json explains the",
         "columns; audit.json holds the coarse results of the attacks run against this very table.",
         "",
+        *_describe_conditions(conditions),
         *_describe_privacy(epsilons),
         "",
         "What each hospital states, under its signature:",
@@ -40,6 +43,18 @@ def write_note(
         "",
     ]
     return "\n".join(lines).encode("utf-8")
+
+
+def _describe_conditions(statement: ConditionStatement | None) -> list[str]:
+    if statement is None:
+        return []
+    return [
+        "Every row was generated under these public conditions; the table describes no other patients:",
+        *(f"  - {condition}" for condition in statement.conditions),
+        f"By the generator {statement.share_words} of patients meet them. It states a reliability of",
+        f"{statement.reliability:.2f} for these rows: 1 is as good as rows without conditions.",
+        "",
+    ]
 
 
 def _describe_privacy(epsilons: tuple[float | None, float | None, float | None]) -> list[str]:

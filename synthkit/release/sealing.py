@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from synthkit.domain.canonical import JsonObject, digest_of, sha256_hex
+from synthkit.domain.condition_statement import ConditionStatement
 from synthkit.domain.policy import ReleaseRules
 from synthkit.domain.release import Approval, BundleManifest, Decision, Part, SiteStatement
 from synthkit.errors import BundleError, InputError, ReleaseRefusedError
@@ -40,6 +41,8 @@ class ReleaseFacts:
     epsilon_worst_overlap: float | None
     expires: dt.date
     version: str
+    conditions: ConditionStatement | None = None
+    """What the rows were generated under; None: nothing."""
 
 
 def seal(
@@ -68,6 +71,7 @@ def seal(
     Raises:
         InputError: A part is missing, or named like one that is written here.
         BundleError: The statements do not fit the table, each other or the facts.
+        ReleaseRefusedError: A site's policy does not allow the conditions, or is not enclosed.
         SignatureError: A statement's signature is wrong.
     """
     created = _utc(now)
@@ -86,6 +90,7 @@ def seal(
         statements=opened,
         epsilons=(disjoint, facts.epsilon_worst_overlap, delta),
         expires=facts.expires,
+        conditions=facts.conditions,
     )
     all_parts = _collect_parts(table_csv, parts, claims.audit_part(opened), note)
     manifest = BundleManifest(
@@ -99,6 +104,7 @@ def seal(
         parts=tuple(_part(name, data) for name, data in all_parts.items()),
         created=created,
     )
+    claims.check_allowed_conditions(manifest, opened, all_parts)
     return build_candidate(seal_document(manifest.to_json(), "manifest", key, signer), all_parts)
 
 
@@ -222,7 +228,7 @@ def _check_officer(candidate: Candidate, site: str, officer: str, key: SigningKe
 def _check_rules(
     candidate: Candidate, statement: SiteStatement, approval: Approval, rules: ReleaseRules
 ) -> None:
-    """Refuse rules that are not the enclosed policy's, and an expiry outside them."""
+    """Refuse rules that are not the enclosed policy's, and conditions or an expiry outside them."""
     enclosed = claims.read_rules(statement, candidate.parts)
     if enclosed is not None and enclosed != rules:
         raise ReleaseRefusedError(
@@ -230,6 +236,7 @@ def _check_rules(
             where=f"site {statement.site}",
             fix="approve under the policy in force when the site stated, or seal again",
         )
+    claims.check_allowed_conditions(candidate.manifest, (statement,), candidate.parts)
     if not candidate.manifest.created.date() <= approval.approved.date() <= candidate.manifest.expires:
         raise ReleaseRefusedError(
             "approved before it was sealed, or after it expired",

@@ -21,6 +21,7 @@ ROLES_BY_KIND: dict[str, tuple[str, ...]] = {
     "statement": ("site",),
     "enrolment": ("site",),
     "approval": ("officer",),
+    "revocation": ("site", "officer"),
     "policy": ("officer",),
     "study-approval": ("officer",),
     "study": ("coordinator",),

@@ -14,10 +14,11 @@ from pathlib import Path
 from synthkit.domain.canonical import JsonObject
 from synthkit.domain.policy import ReleaseRules
 from synthkit.domain.release import Approval, BundleManifest, Decision, SiteStatement
-from synthkit.errors import BundleError, SignatureError
+from synthkit.errors import BundleError, ReleaseRefusedError, SignatureError
 from synthkit.release import framing
 from synthkit.release.claims import (
     TABLE,
+    check_allowed_conditions,
     check_approval,
     check_encoders,
     check_epsilons,
@@ -26,6 +27,7 @@ from synthkit.release.claims import (
     read_rules,
 )
 from synthkit.release.documents import MAX_STATEMENTS, quoted, read_approval, read_manifest, read_statement
+from synthkit.release.revocation import RevocationList, revocation_of_key, revocations_of_release
 from synthkit.release.signing import check_envelope, open_document
 from synthkit.release.trust import TrustStore
 
@@ -67,6 +69,8 @@ class _Opened:
     rest: memoryview
     trust: TrustStore
     today: dt.date
+    manifest_key: str
+    revocations: tuple[RevocationList, ...]
 
     @cached_property
     def parts(self) -> dict[str, bytes]:
@@ -76,7 +80,13 @@ class _Opened:
         return dict(zip(names, framing.cut_parts(self.rest, sizes), strict=True))
 
 
-def verify(source: Path | str | bytes, trust: TrustStore, *, today: dt.date) -> VerifiedRelease:
+def verify(
+    source: Path | str | bytes,
+    trust: TrustStore,
+    *,
+    today: dt.date,
+    revocations: Sequence[RevocationList] = (),
+) -> VerifiedRelease:
     """Verify a bundle, step by step; the first failure is raised.
 
     1. Framing: magic line, lengths, size limits.
@@ -90,19 +100,23 @@ def verify(source: Path | str | bytes, trust: TrustStore, *, today: dt.date) -> 
     7. Not expired; neither sealed nor approved in the future.
     8. Epsilon and delta follow from the statements.
     9. No claim of DP over an encoder trained on the patients without DP.
+    10. A table generated under conditions encloses every site's policy, and each allows them.
+    11. Revoked neither by a site that states in it nor by an officer who approved it; no signature by a
+        key that its owner or the owner's hospital revoked.
 
     Args:
         source: The bundle's bytes, or where it lies.
         trust: The keys the recipient trusts.
         today: The date on which the release must be valid.
+        revocations: What `revocation.read_lists` returned; without any, step 11 refuses nothing.
 
     Raises:
         BundleError: Malformed, altered, expired or contradicting itself.
         SignatureError: A signature is wrong, or by a key that may not give it.
         InputError: The file cannot be read.
     """
-    opened = _open(source, trust, today)  # 1, 2, 3
-    for step in _STEPS:  # 4, 5, 6, 7, 8, 9
+    opened = _open(source, trust, today, revocations)  # 1, 2, 3
+    for step in _STEPS:  # 4, 5, 6, 7, 8, 9, 10, 11
         step(opened)
     approvals = tuple(read_approval(envelope["document"]) for envelope in opened.approvals)
     parts = opened.parts
@@ -112,11 +126,17 @@ def verify(source: Path | str | bytes, trust: TrustStore, *, today: dt.date) -> 
         statements=opened.statements,
         approvals=approvals,
         parts=parts,
-        warnings=_warnings(opened, approvals, parts),
+        warnings=(*_warnings(opened, approvals, parts), *_idle_revocations(opened)),
     )
 
 
-def check(source: Path | str | bytes, trust: TrustStore, *, today: dt.date) -> tuple[str, ...]:
+def check(
+    source: Path | str | bytes,
+    trust: TrustStore,
+    *,
+    today: dt.date,
+    revocations: Sequence[RevocationList] = (),
+) -> tuple[str, ...]:
     """What `verify` would refuse: every failing step's reason, one line each; empty when it holds.
 
     A failure of steps 1 to 3 stands alone, because nothing behind it can be believed.
@@ -125,7 +145,7 @@ def check(source: Path | str | bytes, trust: TrustStore, *, today: dt.date) -> t
         InputError: The file cannot be read.
     """
     try:
-        opened = _open(source, trust, today)
+        opened = _open(source, trust, today, revocations)
     except (BundleError, SignatureError) as error:
         return (str(error),)
     problems = []
@@ -151,7 +171,9 @@ def approval_order(envelope: JsonObject) -> tuple[str, str, str]:
     return str(envelope["document"].get("site")), envelope["signer"], envelope["public_key"]
 
 
-def _open(source: Path | str | bytes, trust: TrustStore, today: dt.date) -> _Opened:
+def _open(
+    source: Path | str | bytes, trust: TrustStore, today: dt.date, revocations: Sequence[RevocationList]
+) -> _Opened:
     """Steps 1 to 3."""
     data = source if isinstance(source, bytes) else framing.read_bytes(Path(source))
     head, rest = framing.cut_frame(data)  # 1
@@ -176,6 +198,8 @@ def _open(source: Path | str | bytes, trust: TrustStore, today: dt.date) -> _Ope
         rest=rest,
         trust=trust,
         today=today,
+        manifest_key=header["manifest"]["public_key"],
+        revocations=tuple(revocations),
     )
 
 
@@ -239,6 +263,33 @@ def _check_step_9(opened: _Opened) -> None:
     check_encoders(opened.statements)
 
 
+def _check_step_10(opened: _Opened) -> None:
+    try:
+        check_allowed_conditions(opened.manifest, opened.statements, opened.parts)
+    except ReleaseRefusedError as error:
+        raise BundleError(error.what, where=error.where, fix="ask the site for another release") from error
+
+
+def _check_step_11(opened: _Opened) -> None:
+    keys = {"manifest": opened.manifest_key}
+    keys |= {_nth("statement", n): one["public_key"] for n, one in _count(opened.manifest.statements)}
+    for number, envelope in _count(opened.approvals):
+        where = _nth("approval", number)
+        keys[where] = check_envelope(envelope, "approval", where=where)["public_key"]
+    for where, public_key in keys.items():
+        found = revocation_of_key(public_key, opened.revocations, opened.trust)
+        if found is not None:
+            issuer, entry = found
+            raise SignatureError(f"signed by a key that {quoted(issuer)} revoked {entry.words}", where=where)
+    for one, entry in revocations_of_release(opened.manifest.digest, opened.revocations):
+        if _may_revoke(one, opened):
+            raise BundleError(
+                f"revoked by {quoted(one.signer)} {entry.words}",
+                where=f"release {quoted(opened.manifest.release)}",
+                fix="do not use it; ask for another",
+            )
+
+
 _STEPS: tuple[Callable[[_Opened], None], ...] = (
     _check_step_4,
     _check_step_5,
@@ -246,7 +297,20 @@ _STEPS: tuple[Callable[[_Opened], None], ...] = (
     _check_step_7,
     _check_step_8,
     _check_step_9,
+    _check_step_10,
+    _check_step_11,
 )
+
+
+def _may_revoke(one: RevocationList, opened: _Opened) -> bool:
+    """Whether a list's signer states in this release, as its site, or approved it, as an officer."""
+    issuer = opened.trust.find(one.public_key)
+    if issuer is None:
+        return False
+    if issuer.role == "site":
+        return issuer.name in {statement.site for statement in opened.statements}
+    sites = {one["document"]["site"] for one in opened.approvals if one["signer"] == issuer.name}
+    return issuer.role == "officer" and (issuer.site in sites if issuer.site else bool(sites))
 
 
 def _open_approval(envelope: object, trust: TrustStore, *, where: str) -> Approval:
@@ -296,6 +360,14 @@ def _warnings(opened: _Opened, approvals: Sequence[Approval], parts: Mapping[str
     if (manifest.expires - opened.today).days <= _SOON_DAYS:
         found.append(f"expires on {manifest.expires.isoformat()}")
     return tuple(found)
+
+
+def _idle_revocations(opened: _Opened) -> tuple[str, ...]:
+    """Lists that name this release and may not revoke it: said, and of no effect."""
+    return tuple(
+        f"{quoted(one.signer)} lists this release as revoked, but neither states in it nor approved it"
+        for one, _ in revocations_of_release(opened.manifest.digest, opened.revocations)
+    )
 
 
 def _count(items: Sequence[JsonObject]) -> list[tuple[int, JsonObject]]:

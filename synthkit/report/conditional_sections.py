@@ -6,6 +6,7 @@ cells included; a figure that rests on few real patients is not there to be prin
 
 import numpy as np
 
+from synthkit.domain.condition_statement import share_text
 from synthkit.domain.conditional import FEW_REAL, ConditionalReport, Delivery
 from synthkit.report.figures import Confusion
 from synthkit.report.grids import confusion_chart
@@ -71,6 +72,11 @@ def _summary(report: ConditionalReport) -> tuple[Html, ...]:
             f"The model refused {report.refused} of {len(report.deliveries)} requests; no row was drawn for "
             "them, and nothing is said about them."
         )
+    if report.policy:
+        lines.append(
+            f"The policy {report.policy} would keep back the tables of {report.barred} of "
+            f"{len(report.deliveries)} requests; the table below names the rule of each."
+        )
     return (
         callout(paragraph(KEEP_INSIDE), is_warning=True),
         verdict_line(report.verdict, verdict),
@@ -85,11 +91,27 @@ def _requests(report: ConditionalReport) -> tuple[Html, ...]:
         "reach: a distance below it means that the condition was passed on to the other columns. The "
         "ceiling is how far two halves of those real rows lie apart, by chance. Reliability is what the "
         "model says of itself: 1 is as good as an unconditional row, near 0 many rows descend from few "
-        f"draws. Where fewer than {FEW_REAL} real patients meet a condition, neither their number nor any "
-        "distance is given."
+        "draws, or from privacy noise. Share of patients is how many meet the condition by the model, which "
+        f"a policy's floor is about. Where fewer than {FEW_REAL} real patients meet a condition, neither "
+        "their number nor any distance is given."
     )
-    columns = ("Requested", "Met", "Reliability", "Real rows", "Distance", "Floor", "Ceiling")
-    rows = tuple(_row(delivery) for delivery in report.deliveries)
+    columns = (
+        *(
+            "Requested",
+            "Met",
+            "Share of patients",
+            "Reliability",
+            "Real rows",
+            "Distance",
+            "Floor",
+            "Ceiling",
+        ),
+        *(("Policy",) if report.policy else ()),
+    )
+    rows = tuple(
+        (*_row(delivery), *((_policy_word(delivery),) if report.policy else ()))
+        for delivery in report.deliveries
+    )
     return (paragraph(words), table("Each request", columns, rows))
 
 
@@ -98,7 +120,12 @@ def _row(delivery: Delivery) -> tuple[str, ...]:
     return (
         delivery.label,
         "refused" if delivery.refused else f"{delivery.satisfied} of {delivery.rows}",
+        "" if delivery.mass is None else share_text(delivery.mass),
         "" if delivery.reliability is None else f"{delivery.reliability:.2f}",
         f"under {FEW_REAL}" if delivery.real_rows is None else str(delivery.real_rows),
         *("" if value is None else f"{value:.3f}" for value in figures),
     )
+
+
+def _policy_word(delivery: Delivery) -> str:
+    return f"kept back: {delivery.barred}" if delivery.barred else "allowed"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from synthkit.domain.audit import Verdict
 from synthkit.domain.canonical import JsonObject, canonical_json, digest_of, sha256_hex
-from synthkit.domain.policy import AuditRules, ReleaseRules, SitePolicy, StudyRules
+from synthkit.domain.policy import AuditRules, ConditionRules, ReleaseRules, SitePolicy, StudyRules
 from synthkit.domain.privacy import Budget, DpSgdEvent, EncoderProvenance, PrivacySpend
 from synthkit.domain.release import Approval, Decision, SiteStatement
 from synthkit.release.bundle import Candidate, ReleaseFacts, VerifiedRelease, approve, seal, verify
@@ -27,6 +27,10 @@ RULES = ReleaseRules(
     inconclusive="officer", fail="officer", four_eyes=False, allow_non_private=True, valid_days=180
 )
 
+CONDITION_RULES = ConditionRules(
+    floor=0.01, min_reliability=0.5, max_columns=2, allowed_columns=("age", "sex")
+)
+
 
 def policy_of(site: str, rules: ReleaseRules) -> SitePolicy:
     return SitePolicy(
@@ -42,6 +46,7 @@ def policy_of(site: str, rules: ReleaseRules) -> SitePolicy:
             min_sites=1,
             min_patients=50,
         ),
+        conditions=CONDITION_RULES,
         audit=AuditRules(max_advantage=0.1, alpha=0.05, max_attempts=3),
         release=rules,
         expires=EXPIRES,

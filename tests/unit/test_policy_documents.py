@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 import pytest
 
 from synthkit.domain.documents import policy_from_toml, study_from_toml
-from synthkit.domain.policy import AuditRules, ReleaseRules, StudyRules
+from synthkit.domain.policy import AuditRules, ConditionRules, ReleaseRules, StudyRules
 from synthkit.domain.policy_check import check_study_against_policy
 from synthkit.domain.policy_words import explain_policy
 from synthkit.domain.schema import Column, Kind, Provenance, Schema
@@ -30,6 +30,11 @@ max_sample_rate = 0.5
 allowed_generators = ["medvae"]
 min_sites = 2
 min_patients = 100
+[conditions]
+floor = 0.001
+min_reliability = 0.5
+max_columns = 4
+allowed_columns = ["age", "sex"]
 [audit]
 max_advantage = 0.05
 alpha = 0.05
@@ -49,6 +54,7 @@ RULES = [
     "asset.epsilon",
     "asset.delta",
     *(f"study.{field.name}" for field in fields(StudyRules)),
+    *(f"conditions.{field.name}" for field in fields(ConditionRules)),
     *(f"audit.{field.name}" for field in fields(AuditRules)),
     *(f"release.{field.name}" for field in fields(ReleaseRules)),
 ]
@@ -74,6 +80,12 @@ def test_every_rule_reaches_its_field():
         "min_sites": 2,
         "min_patients": 100,
     }
+    assert vars(policy.conditions) == {
+        "floor": 0.001,
+        "min_reliability": 0.5,
+        "max_columns": 4,
+        "allowed_columns": ("age", "sex"),
+    }
     assert vars(policy.audit) == {"max_advantage": 0.05, "alpha": 0.05, "max_attempts": 3}
     assert vars(policy.release) == {
         "inconclusive": "officer",
@@ -93,7 +105,7 @@ def test_a_missing_rule_is_a_refusal_not_a_default(rule):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("table", ["policy", "asset", "study", "audit", "release"])
+@pytest.mark.parametrize("table", ["policy", "asset", "study", "conditions", "audit", "release"])
 def test_a_missing_table_is_a_refusal(table):
     with pytest.raises(PolicyError) as caught:
         policy_from_toml(re.sub(rf"(?ms)^\[{table}\]\n.*?(?=^\[|\Z)", "", POLICY), "p.toml")
@@ -120,6 +132,19 @@ def test_a_missing_table_is_a_refusal(table):
         ("study.min_sites", "min_sites = 0", "at least 1"),
         ("study.min_sites", "min_sites = 2.0", "whole"),
         ("study.min_patients", "min_patients = -1", "at least 1"),
+        ("study.min_patients", "min_patients = 100000", "asset.delta"),
+        ("conditions.floor", "floor = 0", "above 0"),
+        ("conditions.floor", "floor = 0.6", "at most 0.5"),
+        ("conditions.floor", 'floor = "1 %"', "number"),
+        ("conditions.min_reliability", "min_reliability = 1.1", "at most 1"),
+        ("conditions.min_reliability", "min_reliability = 0", "above 0"),
+        ("conditions.max_columns", "max_columns = -1", "at least 0"),
+        ("conditions.max_columns", "max_columns = 2.5", "whole"),
+        ("conditions.max_columns", "max_columns = 0", "contradicts conditions.allowed_columns"),
+        ("conditions.allowed_columns", 'allowed_columns = "age"', "list"),
+        ("conditions.allowed_columns", 'allowed_columns = ["age", "age"]', "each once"),
+        ("conditions.allowed_columns", 'allowed_columns = ["age", ""]', "each once"),
+        ("conditions.allowed_columns", 'allowed_columns = ["*", "age"]', "every column"),
         ("audit.alpha", "alpha = 0.5", "between"),
         ("audit.alpha", "alpha = 0", "between"),
         ("audit.max_advantage", "max_advantage = 1", "between"),
@@ -164,6 +189,10 @@ def test_the_explanation_reacts_to_every_rule(rule):
         "study.allowed_generators": 'allowed_generators = ["eva"]',
         "study.min_sites": "min_sites = 1",
         "study.min_patients": "min_patients = 50",
+        "conditions.floor": "floor = 0.002",
+        "conditions.min_reliability": "min_reliability = 0.6",
+        "conditions.max_columns": "max_columns = 3",
+        "conditions.allowed_columns": 'allowed_columns = ["age"]',
         "audit.max_advantage": "max_advantage = 0.1",
         "audit.alpha": "alpha = 0.01",
         "audit.max_attempts": "max_attempts = 1",

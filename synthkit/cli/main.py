@@ -61,7 +61,7 @@ POLICY = Family(
     },
 )
 RELEASE = Family(
-    summary="Seal, approve and export a table; verify and open one that arrived.",
+    summary="Seal, approve, export and revoke a table; verify and open one that arrived.",
     entries={
         "keygen": _entry("release", "A new signing key, its public half and a trust file.", "keygen"),
         "seal": _entry("seal", "Bind a table, its audit and its spend into a candidate."),
@@ -69,14 +69,17 @@ RELEASE = Family(
         "export": _entry("release", "Write the one file that leaves.", "export"),
         "verify": _entry("release", "Verify a file, offline, with public keys alone.", "verify"),
         "open": _entry("release", "Verify a file and take the table out.", "open_bundle"),
+        "revoke": _entry("revoke", "Take a release or a key back, in a signed list."),
     },
 )
 COMMANDS: dict[str, Entry | Family] = {
     "demo": _entry("demo", "The whole job on bundled real data, no set-up."),
     "schema": SCHEMA,
+    "simulate": _entry("simulate", "Records of patients who do not exist, from a stated process."),
     "split": _entry("split", "Divide a table by patient for training and audit."),
     "train": _entry("train", "Train a generator at one site."),
     "generate": _entry("generate", "Draw synthetic rows from a trained model."),
+    "complete": _entry("complete", "Fill the empty cells of partial rows."),
     "evaluate": _entry("evaluate", "How useful is a synthetic table?"),
     "evaluate-conditions": _entry(
         "conditions", "Does a model deliver what is asked of it?", "evaluate_conditions"

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from synthkit.cli.loading import name_of, read_json
 from synthkit.domain.canonical import JsonObject, sha256_hex
+from synthkit.domain.linkage import Linkage
 from synthkit.domain.privacy import EncoderProvenance, PrivacySpend
 from synthkit.errors import InputError
 
@@ -35,6 +36,8 @@ class ModelHeader:
     where: str
     encoder_digest: str = ""
     """SHA-256 of a frozen encoder's weights; empty where none was frozen."""
+    linkage: tuple[Linkage, ...] = ()
+    """Of the published MCM: how many rows lead back to the patient they were made from."""
 
 
 def read_model_header(folder: Path) -> ModelHeader:
@@ -78,6 +81,7 @@ def _header(document: JsonObject, where: str) -> ModelHeader:
         encoder_provenance=EncoderProvenance(document["encoder_provenance"]),
         where=where,
         encoder_digest=encoder_digest,
+        linkage=tuple(Linkage.from_json(entry) for entry in document.get("linkage", [])),
     )
 
 

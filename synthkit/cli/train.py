@@ -21,6 +21,7 @@ from synthkit.cli.loading import check_in_force, check_target, load_policy, load
 from synthkit.cli.options import JsonOption, SchemaOption, SeedOption, ShareOption
 from synthkit.cli.train_outcome import Outcome, show
 from synthkit.cli.train_paper import PaperJob, PaperOptions, is_paper_mode, train_as_published
+from synthkit.cli.train_sequences import SequenceOptions, is_of_records, train_on_records
 from synthkit.domain.canonical import JsonObject
 from synthkit.domain.documents import schema_to_toml
 from synthkit.domain.policy import SitePolicy
@@ -41,7 +42,11 @@ def train(
     schema: SchemaOption,
     output: Annotated[Path, typer.Option("--output", "-o", help="The model's folder; must be new.")],
     generator: Annotated[
-        str, typer.Option("--generator", help="medvae, or medvae-sgd (trained by DP-SGD).")
+        str,
+        typer.Option(
+            "--generator",
+            help="medvae or mcm (one release of tables), medvae-sgd or mcm-sgd (by steps); records: eva.",
+        ),
     ] = "medvae",
     epsilon: Annotated[
         float | None, typer.Option("--epsilon", help="Target epsilon of this training.")
@@ -76,6 +81,15 @@ def train(
         typer.Option("--encoder", help="Freeze medvae-sgd's: public:MODEL, random, or dp:EPSILON."),
     ] = None,
     preprocessing_share: ShareOption = None,
+    patients: Annotated[
+        Path | None, typer.Option("--patients", help="Records: the table of static columns, one row each.")
+    ] = None,
+    most_visits: Annotated[
+        int | None,
+        typer.Option(
+            "--most-visits", min=1, help="Records: visits of one patient that are trained on. Default: 200."
+        ),
+    ] = None,
     seed: SeedOption = 0,
     unsafe_no_dp: Annotated[
         bool, typer.Option("--unsafe-no-dp", help="Train WITHOUT privacy. The model says so for ever.")
@@ -88,10 +102,10 @@ def train(
         ),
     ] = "private",
     epochs: Annotated[
-        int | None, typer.Option("--epochs", help="Paper mode: passes over the patients. Default: 200.")
+        int | None, typer.Option("--epochs", help="Paper mode: passes over the patients; else as published.")
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option("--batch-size", help="Paper mode: patients in a batch. Default: 32.")
+        int | None, typer.Option("--batch-size", help="Paper mode: patients in a batch; else as published.")
     ] = None,
     kl_weight: Annotated[
         float | None, typer.Option("--kl-weight", help="Paper mode: beta in the last epoch. Default: 1.")
@@ -118,12 +132,17 @@ def train(
     What the schema marks `provenance = "dp"` is bought first, with a share of epsilon, and the completed
     schema is written beside the model, as MODEL.schema.toml. Later commands take that one.
 
-    With `--mode paper --unsafe-no-dp` the model is the published Med-VAE, for reproduction: its folder
-    holds the training patients' rows, and no shipped policy lets anything made with it leave.
+    A longitudinal schema takes records, one row a code, and --generator eva; the unit is a patient with
+    the whole record.
+
+    With `--mode paper --unsafe-no-dp` the model is the published Med-VAE or MCM, for reproduction: its
+    folder holds the training patients' rows, and no shipped policy lets anything made with it leave.
 
     Example:
       synthkit train patients.csv --schema schema.toml --epsilon 3 --delta 1e-5 \
         --ledger patients.ledger --policy policy.toml --site north -o model
+      synthkit train records.parquet --patients patients.csv --schema schema.toml --generator eva \
+        --epsilon 8 --declared-size 20000 --policy policy.toml -o model
     """
     from synthkit.data.connectors import read_table
     from synthkit.training.planning import hyperparameters_without_privacy, plan_for
@@ -131,6 +150,37 @@ def train(
 
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise InputError("exists and is not an empty folder", where=name_of(output), fix="name a new folder")
+    records = SequenceOptions(
+        generator=generator,
+        table=table,
+        patients=patients,
+        folder=output,
+        epsilon=epsilon,
+        delta=delta,
+        ledger=ledger,
+        site=site,
+        study=study or output.name,
+        declared_size=declared_size,
+        most_visits=most_visits,
+        steps=steps,
+        sample_rate=sample_rate,
+        learning_rate=learning_rate,
+        seed=seed,
+    )
+    if is_of_records(schema, records):
+        others: JsonObject = {"--preprocessing-share": preprocessing_share, "--encoder": encoder}
+        others |= {"--mode": None if mode == "private" else mode, "--batch-size": batch_size}
+        others |= {"--epochs": epochs, "--kl-weight": kl_weight, "--drop-rare": drop_rare}
+        others |= {"--held-out": held_out}
+        train_on_records(
+            records,
+            load_schema(schema),
+            policy=policy,
+            is_unsafe=unsafe_no_dp,
+            refused=[name for name, value in others.items() if value is not None],
+            console=Console(as_json=as_json),
+        )
+        return
     published = PaperOptions(
         epochs=epochs, batch_size=batch_size, kl_weight=kl_weight, drop_rare=drop_rare, held_out=held_out
     )
@@ -143,6 +193,7 @@ def train(
     private |= {"--preprocessing-share": preprocessing_share, "--encoder": encoder}
     if is_paper_mode(mode, published, generator=generator, is_unsafe=unsafe_no_dp, private=private):
         paper = PaperJob(
+            generator=generator,
             table=table,
             schema=load_schema(schema),
             folder=output,
@@ -163,7 +214,8 @@ def train(
     _check_share(preprocessing_share, is_draft=bool(known.to_buy()))
     stepwise = {"--steps": steps, "--sample-rate": sample_rate, "--learning-rate": learning_rate}
     _check_stepwise(generator, [name for name, value in stepwise.items() if value is not None])
-    effort = _effort(declared_size, steps, sample_rate, learning_rate, is_private=not unsafe_no_dp)
+    unsafe = generator if unsafe_no_dp else None
+    effort = _effort(declared_size, steps, sample_rate, learning_rate, unsafe=unsafe)
     job = Job(
         study=study or output.name,
         site=site,
@@ -174,7 +226,7 @@ def train(
     with console.progress("reading the table") as progress:
         rows = read_table(table, known, is_draft=epsilon is not None)
         if epsilon is None:
-            usual = hyperparameters_without_privacy(generator)
+            usual = hyperparameters_without_privacy(generator, declared_size)
             plan = plan_for(generator, effort, target_epsilon=1.0, delta=delta, hyperparameters=usual)
             progress("training WITHOUT privacy")
             model = train_unsafe(rows, plan, job, folder=output, progress=progress.at)
@@ -194,6 +246,8 @@ def train(
             )
             outcome = _train_privately(rows, terms, console, progress)
     show(console, outcome, output)
+    if unsafe == "mcm":
+        console.note("without privacy --generator mcm-sgd learns more: also what pairs of columns do not say")
 
 
 def _check_share(share: float | None, *, is_draft: bool) -> None:
@@ -211,23 +265,23 @@ def _check_share(share: float | None, *, is_draft: bool) -> None:
 
 def _check_stepwise(generator: str, given: list[str]) -> None:
     """Refuse options of a training by steps for a generator that takes none."""
-    from synthkit.generators.registry import is_stepped
+    from synthkit.generators.registry import is_stepped, stepped_twin
 
     if not is_stepped(generator) and given:
         raise InputError(
             f"{generator} is fitted to one release and takes no steps",
             where=f"option {given[0]}",
-            fix="leave it out, or --generator medvae-sgd",
+            fix=f"leave it out, or --generator {stepped_twin(generator)}",
         )
 
 
 def _effort(
-    declared_size: int, steps: int | None, rate: float | None, speed: float | None, *, is_private: bool
+    declared_size: int, steps: int | None, rate: float | None, speed: float | None, *, unsafe: str | None
 ) -> "Effort":
-    """The usual effort for this size, with what the options override."""
+    """The usual effort for this size, or for a generator without privacy, with what the options override."""
     from synthkit.training.planning import Effort, effort_for, effort_without_privacy
 
-    usual = effort_for(declared_size) if is_private else effort_without_privacy(declared_size)
+    usual = effort_without_privacy(declared_size, unsafe) if unsafe else effort_for(declared_size)
     return Effort(
         rounds=1,
         local_steps=steps or usual.local_steps,

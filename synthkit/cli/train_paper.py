@@ -1,4 +1,4 @@
-"""`synthkit train --mode paper`: the published Med-VAE, for reproduction, without privacy.
+"""`synthkit train --mode paper`: the published Med-VAE or MCM, for reproduction, without privacy.
 
 Rule kept here: nobody gets it by accident. It needs the word `--unsafe-no-dp`, takes no epsilon, and
 refuses every option that would be silently ignored. Imports that take a second or more stand inside the
@@ -7,10 +7,11 @@ functions that need them; see the package's docstring.
 
 # ruff: noqa: PLC0415
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from synthkit.cli.console import Console
 from synthkit.cli.loading import check_target, save_text
@@ -20,9 +21,15 @@ from synthkit.errors import InputError
 
 if TYPE_CHECKING:
     from synthkit.data.table import PatientTable
-    from synthkit.training.paper import PaperModel, PaperSettings
+    from synthkit.training.loop import Progress
+    from synthkit.training.paper import PaperModel
+    from synthkit.training.paper_mcm import McmSettings
+    from synthkit.training.paper_medvae import MedVaeSettings
 
 MODES = ("private", "paper")
+
+PUBLISHED = ("medvae", "mcm")
+"""Generators that have a paper mode."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,28 +47,43 @@ class PaperOptions:
         """Names of the options that were given, as they are typed."""
         return tuple(f"--{name.replace('_', '-')}" for name, value in vars(self).items() if value is not None)
 
-    def settings(self, learning_rate: float | None) -> "PaperSettings":
-        """The published settings with what was given in their place.
+    def medvae(self, learning_rate: float | None) -> "MedVaeSettings":
+        """Med-VAE's published settings with what was given in their place.
 
         Raises:
             InputError: One is out of range.
         """
-        from synthkit.training.paper import PaperSettings
+        from synthkit.training.paper_medvae import MedVaeSettings
 
-        usual = PaperSettings()
-        return PaperSettings(
-            epochs=usual.epochs if self.epochs is None else self.epochs,
-            batch_size=usual.batch_size if self.batch_size is None else self.batch_size,
-            learning_rate=usual.learning_rate if learning_rate is None else learning_rate,
-            kl_weight=usual.kl_weight if self.kl_weight is None else self.kl_weight,
-            rare_below=usual.rare_below if self.drop_rare is None else self.drop_rare,
-        )
+        given = {**self._common(learning_rate), "kl_weight": self.kl_weight, "rare_below": self.drop_rare}
+        return replace(MedVaeSettings(), **_only_given(given))
+
+    def mcm(self, learning_rate: float | None) -> "McmSettings":
+        """MCM's published settings with what was given in their place.
+
+        Raises:
+            InputError: One is out of range, or is Med-VAE's alone.
+        """
+        from synthkit.training.paper_mcm import McmSettings
+
+        for name, value in {"--kl-weight": self.kl_weight, "--drop-rare": self.drop_rare}.items():
+            if value is not None:
+                raise InputError("belongs to --generator medvae", where=f"option {name}", fix="leave it out")
+        return replace(McmSettings(), **_only_given(self._common(learning_rate)))
+
+    def _common(self, learning_rate: float | None) -> dict[str, float | None]:
+        return {"epochs": self.epochs, "batch_size": self.batch_size, "learning_rate": learning_rate}
+
+
+def _only_given(settings: Mapping[str, float | None]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if value is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
 class PaperJob:
     """Which rows to train on, under which names, into which folder."""
 
+    generator: str
     table: Path
     schema: Schema
     folder: Path
@@ -93,9 +115,9 @@ def is_paper_mode(
                 "belongs to the paper's mode", where=f"option {options.given[0]}", fix="--mode paper"
             )
         return False
-    if generator != "medvae":
+    if generator not in PUBLISHED:
         raise InputError(
-            "has no paper mode in this version", where="option --generator", fix="--generator medvae"
+            "has no paper mode", where="option --generator", fix=f"--generator {' or '.join(PUBLISHED)}"
         )
     given = [name for name, value in private.items() if value is not None]
     if not is_unsafe or "--epsilon" in given:
@@ -114,28 +136,43 @@ def train_as_published(
 ) -> None:
     """Read, split off the held-out patients if asked, train, save, print."""
     from synthkit.data.connectors import read_table
-    from synthkit.training.paper import train_paper
     from synthkit.training.paper_artefact import save_paper
 
-    settings = options.settings(learning_rate)
+    fit = _trainer(job, options, learning_rate)
     reduced = job.folder.with_name(job.folder.name + ".schema.toml")
     if options.held_out is not None:
         check_target(options.held_out)
-    if settings.rare_below > 0:
+    if options.drop_rare:
         check_target(reduced)
     with console.progress("reading the table") as progress:
         rows = read_table(job.table, job.schema, one_row_per_patient=True)
         if options.held_out is not None:
             rows = _without_held_out(job.table, rows, options.held_out, job.seed)
         progress("training WITHOUT privacy")
-        model = train_paper(
-            rows, settings, seed=job.seed, study=job.study, site=job.site, progress=progress.at
-        )
+        model = fit(rows, progress.at)
         save_paper(model, job.folder)
     dropped = [name for name in job.schema.names if name not in model.schema.names]
     if dropped:
         save_text(reduced, schema_to_toml(model.schema))
     _show(console, model, job.folder, dropped, reduced if dropped else None)
+
+
+def _trainer(
+    job: PaperJob, options: PaperOptions, learning_rate: float | None
+) -> Callable[["PatientTable", "Progress"], "PaperModel"]:
+    """What trains the job's system; its settings are checked before any row is read."""
+    from synthkit.training.paper_mcm import train_mcm
+    from synthkit.training.paper_medvae import train_medvae
+
+    if job.generator == "mcm":
+        fit = partial(train_mcm, settings=options.mcm(learning_rate))
+        return lambda rows, progress: fit(
+            rows, seed=job.seed, study=job.study, site=job.site, progress=progress
+        )
+    usual = partial(train_medvae, settings=options.medvae(learning_rate))
+    return lambda rows, progress: usual(
+        rows, seed=job.seed, study=job.study, site=job.site, progress=progress
+    )
 
 
 def _without_held_out(table: Path, rows: "PatientTable", target: Path, seed: int) -> "PatientTable":
@@ -153,11 +190,10 @@ def _show(
     console: Console, model: "PaperModel", folder: Path, dropped: list[str], schema_file: Path | None
 ) -> None:
     from synthkit.training.paper import MODE
-    from synthkit.training.paper_artefact import HOLDS
 
-    console.heading(f"Trained medvae, as published, into {folder}")
+    console.heading(f"Trained {model.kind}, as published, into {folder}")
     console.line("The folder holds, without any protection:")
-    console.items(HOLDS)
+    console.items(model.holds)
     if schema_file is not None:
         console.pairs(
             {
@@ -165,6 +201,10 @@ def _show(
                 "schema": f"{schema_file}: give this one to later commands",
             }
         )
+    linkage = [one.to_json() for one in model.linkage]
+    if model.linkage:
+        console.line("Rows that it makes by completing real ones, measured on the training patients:")
+        console.items(one.words for one in model.linkage)
     console.verdict("NOT PRIVATE", "nothing made from this model may be called private")
     console.result(
         {
@@ -178,6 +218,7 @@ def _show(
             "preprocessing": None,
             "dropped": dropped,
             "schema": str(schema_file) if schema_file is not None else None,
-            "holds": list(HOLDS),
+            "holds": list(model.holds),
+            "linkage": linkage,
         }
     )

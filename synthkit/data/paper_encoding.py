@@ -24,7 +24,6 @@ that section 1.1 names:
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
 import numpy as np
 import pandas as pd
@@ -33,70 +32,15 @@ from sklearn.experimental import enable_iterative_imputer  # noqa: F401 - scikit
 from sklearn.impute import IterativeImputer
 
 from synthkit.data.encoding import fit_encoding
+from synthkit.data.paper_columns import PROVENANCE, PaperColumn, Role, fit_column, meets
 from synthkit.data.table import PatientTable, SyntheticTable
 from synthkit.domain.canonical import JsonObject
-from synthkit.domain.conditions import Condition, allowed
+from synthkit.domain.conditions import Condition
 from synthkit.domain.mixed import MixedLayout, MixedRows
-from synthkit.domain.schema import Column, Kind, Schema
+from synthkit.domain.schema import Column, Schema
 from synthkit.errors import InputError
 
 MICE_ROUNDS = 10
-
-PROVENANCE = "data"
-"""Where every parameter here comes from."""
-
-
-class Role(StrEnum):
-    """How the network sees a column."""
-
-    NUMERIC = "numeric"
-    BINARY = "binary"
-    CATEGORICAL = "categorical"
-    CONSTANT = "constant"
-
-
-@dataclass(frozen=True, kw_only=True)
-class PaperColumn:
-    """One column's parameters, read off the rows.
-
-    `minimum` and `maximum` belong to a numeric column, `levels` (those that occur, in the schema's
-    order) to one of categories; a constant has an equal minimum and maximum, or one level.
-    """
-
-    column: Column
-    role: Role
-    minimum: float = 0.0
-    maximum: float = 0.0
-    levels: tuple[str, ...] = ()
-
-    def scale(self, numbers: np.ndarray) -> np.ndarray:
-        """Numbers in the column's unit to the range [0, 1]."""
-        scaled: np.ndarray = (numbers - self.minimum) / (self.maximum - self.minimum)
-        return scaled
-
-    def restore(self, codes: np.ndarray) -> np.ndarray:
-        """Inverse of scaling and coding, within the schema's bounds and at its decimals.
-
-        The linear head knows no bounds; a released table has to keep the schema's.
-        """
-        if not self.column.is_numeric:
-            texts: np.ndarray = np.array(self.levels, dtype=object)[codes.astype(np.int64)]
-            return texts
-        numbers = self.minimum + codes * (self.maximum - self.minimum)
-        low, high = float(self.column.minimum or 0.0), float(self.column.maximum or 0.0)
-        per_one = 1.0 if self.column.is_whole else 10.0**self.column.decimals
-        values: np.ndarray = np.clip(np.rint(np.clip(numbers, low, high) * per_one) / per_one, low, high)
-        return values
-
-    def to_json(self) -> JsonObject:
-        """For a model's header."""
-        return {
-            "name": self.column.name,
-            "role": self.role.value,
-            "minimum": self.minimum,
-            "maximum": self.maximum,
-            "levels": list(self.levels),
-        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,11 +87,11 @@ class PaperEncoding:
     def satisfying(self, rows: MixedRows, conditions: Sequence[Condition]) -> np.ndarray:
         """Which rows meet every condition once decoded: bool, shape (rows,)."""
         frame = self.decode(rows).frame
-        meets = np.ones(len(rows), dtype=bool)
+        chosen = np.ones(len(rows), dtype=bool)
         for column in self.schema:
             if any(condition.column == column.name for condition in conditions):
-                meets &= _meets(frame[column.name], column, conditions)
-        return meets
+                chosen &= meets(frame[column.name], column, conditions)
+        return chosen
 
     def to_json(self) -> JsonObject:
         """What a model's header records."""
@@ -158,17 +102,10 @@ class PaperEncoding:
         """Inverse of `to_json`; KeyError, TypeError or ValueError when it is no such document."""
         if document["format"] != 1 or [entry["name"] for entry in document["columns"]] != [*schema.names]:
             raise ValueError("the encoding is not the schema's")
-        columns = (
-            PaperColumn(
-                column=column,
-                role=Role(entry["role"]),
-                minimum=float(entry["minimum"]),
-                maximum=float(entry["maximum"]),
-                levels=tuple(entry["levels"]),
-            )
-            for column, entry in zip(schema, document["columns"], strict=True)
+        entries = zip(schema, document["columns"], strict=True)
+        return cls(
+            schema=schema, columns=tuple(PaperColumn.from_json(entry, column) for column, entry in entries)
         )
-        return cls(schema=schema, columns=tuple(columns))
 
 
 def prepare(table: PatientTable, *, rare_below: float, seed: int) -> tuple[PaperEncoding, MixedRows]:
@@ -192,20 +129,11 @@ def prepare(table: PatientTable, *, rare_below: float, seed: int) -> tuple[Paper
     dropped = set(table.schema.names) - {column.name for column in kept}
     names = tuple(name for name in table.schema.names if name in dropped)
     schema = replace(table.schema, columns=kept, ignored=(*table.schema.ignored, *names))
-    fitted = [_fit(table.frame[column.name], column) for column in kept]
+    fitted = [fit_column(table.frame[column.name], column) for column in kept]
     coded = np.column_stack([_code(table.frame[c.column.name], c) for c in fitted])
     coded = _impute(coded, fitted, seed)
     encoding = PaperEncoding(schema=schema, columns=tuple(fitted))
     return encoding, _grouped(coded, encoding)
-
-
-def _meets(values: pd.Series, column: Column, conditions: Sequence[Condition]) -> np.ndarray:
-    rule = allowed(column, conditions)
-    if not column.is_numeric:
-        return np.asarray(values.isin([column.categories[index] for index in rule.categories]))
-    numbers = values.to_numpy(dtype=float)
-    inside: np.ndarray = (numbers >= rule.low) & (numbers <= rule.high) & ~np.isin(numbers, rule.excluded)
-    return inside if rule.points is None else inside & np.isin(numbers, rule.points)
 
 
 def _is_rare(values: pd.Series, column: Column, below: float) -> bool:
@@ -214,28 +142,6 @@ def _is_rare(values: pd.Series, column: Column, below: float) -> bool:
         return False
     counts = values.value_counts(dropna=True)
     return bool(len(counts)) and bool((counts.sum() - counts.iloc[0]) / counts.sum() < below)
-
-
-def _fit(values: pd.Series, column: Column) -> PaperColumn:
-    """A column's range or vocabulary.
-
-    Raises:
-        InputError: It holds an infinite value, or none at all.
-    """
-    where = f"column {column.name}"
-    if values.isna().all():
-        raise InputError("every cell is empty: nothing to impute from", where=where, fix="leave it out")
-    if column.is_numeric:
-        numbers = values.to_numpy(dtype=float)
-        if np.isinf(numbers).any():
-            raise InputError("holds an infinite value", where=where, fix="correct the cell")
-        low, high = float(np.nanmin(numbers)), float(np.nanmax(numbers))
-        role = Role.NUMERIC if low < high else Role.CONSTANT
-        return PaperColumn(column=column, role=role, minimum=low, maximum=high)
-    levels = tuple(level for level in column.categories if (values == level).any())
-    is_binary = column.kind in (Kind.BINARY, Kind.EVENT)
-    role = Role.BINARY if is_binary else Role.CATEGORICAL
-    return PaperColumn(column=column, role=role if len(levels) > 1 else Role.CONSTANT, levels=levels)
 
 
 def _code(values: pd.Series, fitted: PaperColumn) -> np.ndarray:

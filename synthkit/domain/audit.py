@@ -15,6 +15,9 @@ COARSE_EFFECTS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 """How finely a detectable effect leaves the site. It follows from the numbers of patients: to a hundredth it
 would tell a hospital of about a hundred how many it has, give or take two."""
 
+EVERYONE = "all"
+"""The stratum that no patient is outside of."""
+
 
 class Verdict(StrEnum):
     """PASS opens the gate by itself. A crash or a NaN is INVALID, never PASS."""
@@ -75,7 +78,7 @@ class AttackResult:
     p_adjusted: float
     minimum_detectable_effect: float
     decides: bool = True
-    stratum: str = "all"
+    stratum: str = EVERYONE
 
     def to_json(self) -> JsonObject:
         """Canonical form; the field names are the command line's contract."""
@@ -129,6 +132,10 @@ class AuditReport:
     attempt: int
     seed: int
     versions: dict[str, str] = field(default_factory=dict)
+    earlier: tuple[str, ...] = ()
+    """Digests of the tables released before from the same patients that were attacked along with this."""
+    sizes: dict[str, int] = field(default_factory=dict)
+    """Patients of members, holdout and reference, and synthetic rows; empty in reports of older versions."""
 
     @property
     def digest(self) -> str:
@@ -151,6 +158,8 @@ class AuditReport:
             "attempt": self.attempt,
             "seed": self.seed,
             "versions": dict(self.versions),
+            **({"earlier": list(self.earlier)} if self.earlier else {}),
+            **({"sizes": dict(self.sizes)} if self.sizes else {}),
         }
 
     @classmethod
@@ -172,7 +181,8 @@ class AuditReport:
     def coarse(self) -> JsonObject:
         """The part that may leave the site: verdict, limits, attack names and detectable effects
         rounded up to one of `COARSE_EFFECTS`. No rate, p value or reason computed from patients, and no
-        digest of the report either: who knows all patients but one could compute it for both cases.
+        digest of the report either: who knows all patients but one could compute it for both cases. Nor
+        any stratum: strata without people are not attacked, so naming one says that somebody is in it.
         """
         return {
             "verdict": self.verdict.value,
@@ -183,7 +193,7 @@ class AuditReport:
                     "minimum_detectable_effect": _coarse_effect(attack.minimum_detectable_effect),
                 }
                 for attack in self.attacks
-                if attack.decides
+                if attack.decides and attack.stratum == EVERYONE
             ],
             "table_digest": self.table_digest,
             "policy_digest": self.policy_digest,
@@ -202,6 +212,6 @@ def _report(document: JsonObject) -> AuditReport:
     fields = dict(document)
     fields["verdict"] = Verdict(fields["verdict"])
     fields["attacks"] = tuple(AttackResult.from_json(entry) for entry in fields["attacks"])
-    for name in ("reasons", "hard_rules"):
-        fields[name] = tuple(fields[name])
+    for name in ("reasons", "hard_rules", "earlier"):
+        fields[name] = tuple(fields.get(name, ()))
     return AuditReport(**fields)

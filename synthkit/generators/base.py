@@ -16,6 +16,20 @@ import torch
 from torch import nn
 
 from synthkit.domain.layout import Layout, StateWeights
+from synthkit.errors import InputError
+from synthkit.generators.tables import cleaned_tables, patients_in
+
+UNKNOWN = -1
+"""In states that are to be completed: this cell is to be drawn."""
+
+MASS_DRAWS = 50_000
+"""Unconditional draws from which a model without a better way tells how many patients meet conditions."""
+
+MOST_STATES = 6000
+"""Of a generator fitted to tables, which hold the square of this; beyond, categories have to be grouped."""
+
+VIEWS, CHUNK = 8, 4096
+"""Views over which a trained model's loss of a row is averaged, and rows at once."""
 
 
 class Generator(nn.Module, ABC):
@@ -26,6 +40,9 @@ class Generator(nn.Module, ABC):
 
     encoder_parts: ClassVar[tuple[str, ...]] = ()
     """First parts (before the dot) of the names of the parameters that turn a patient into a code."""
+
+    reliability_words: ClassVar[str] = "1 is as good as a row without conditions, near 0 hardly known"
+    """What the reliability of a conditional draw measures; `{share}` stands for it in per cent."""
 
     def __init__(self, layout: Layout) -> None:
         super().__init__()
@@ -47,6 +64,47 @@ class Generator(nn.Module, ABC):
             1.0 without conditions, near 0 where the model has next to no mass for them, so that the rows
             lean on few latent draws or on privacy noise. The model says by which measure.
         """
+
+    def mass(self, where: StateWeights, *, rng: torch.Generator) -> float:
+        """Share of patients who meet conditions, by the model alone: 0 to 1.
+
+        Here by Monte Carlo, the mean allowed share of MASS_DRAWS unconditional draws: at a share of 0.001
+        the standard error is a seventh of it. A model that can say it more exactly does.
+        """
+        states, _ = self.sample(MASS_DRAWS, rng=rng)
+        allowed = np.ones(len(states))
+        for column, weights in where.items():
+            allowed *= weights[states[:, column]]
+        return float(allowed.mean())
+
+    def signal_share(self, mass: float) -> float:  # noqa: ARG002
+        """Share of signal in the mass of conditions, in (0, 1]; 1 where no noise is known of."""
+        return 1.0
+
+    @abstractmethod
+    def complete(self, states: np.ndarray, *, rng: torch.Generator) -> np.ndarray:
+        """Draw each row's unknown cells jointly, given that row's known ones.
+
+        Args:
+            states: int64, shape (rows, columns); `UNKNOWN` where a cell is to be drawn. Not changed.
+            rng: Of every random draw.
+
+        Returns:
+            A filled copy, int64, shape (rows, columns): no cell is `UNKNOWN`, the known ones are as given.
+            A row without a known cell is a draw as `sample` makes it.
+        """
+
+    def log_likelihood(self, states: np.ndarray) -> np.ndarray | None:  # noqa: ARG002
+        """How well the weights explain each row, by which a holder of them tells patients from strangers.
+
+        Args:
+            states: int64, shape (rows, columns).
+
+        Returns:
+            Natural logarithm of each row's probability, float64, shape (rows,), or a lower bound of it; None
+            where a model knows neither.
+        """
+        return None
 
     def get_weights(self) -> dict[str, np.ndarray]:
         """All parameters by name, float32 copies."""
@@ -113,6 +171,18 @@ class SteppedGenerator(Generator):
         """
         return (self.loss_per_view(states, progress=progress, noise=noise) * weights).sum(dim=1)
 
+    @torch.no_grad()
+    def log_likelihood(self, states: np.ndarray) -> np.ndarray | None:
+        """See `Generator`: minus the loss it was trained on, over VIEWS views with fixed noise."""
+        rng = torch.Generator().manual_seed(0)
+        found = np.empty(len(states))
+        for start in range(0, len(states), CHUNK):
+            rows = torch.from_numpy(states[start : start + CHUNK])[:, None].expand(-1, VIEWS, -1)
+            noise = torch.randn(len(rows), VIEWS, self.noise_size, generator=rng)
+            loss = self.loss_per_view(rows, progress=1.0, noise=noise).mean(dim=1)
+            found[start : start + len(rows)] = -loss.double().numpy()
+        return found
+
     @abstractmethod
     def statistics(self, states: torch.Tensor, *, noise: torch.Tensor) -> torch.Tensor:
         """What the prior is fitted from: one vector a row, of Euclidean norm at most 1.
@@ -132,16 +202,40 @@ class SteppedGenerator(Generator):
 
 
 class TableGenerator(Generator):
-    """Fitted to the patients' two-way tables, bought once; no step of its fit meets a patient."""
+    """Fitted to the patients' two-way tables, bought once; no step of its fit meets a patient.
 
-    @abstractmethod
+    `tables` are shares of patients, `millions` how many there are, both averaged over sites; `table_noise` is
+    the standard deviation of a pair's cell as a share of all patients, known once the fit is done.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        if layout.width > MOST_STATES:
+            raise InputError(
+                f"the columns have more than {MOST_STATES} states together",
+                where=f"generator {self.kind}",
+                fix="group categories, or drop columns",
+            )
+        super().__init__(layout)
+        self.tables = nn.Parameter(torch.zeros(layout.width, layout.width), requires_grad=False)
+        self.millions = nn.Parameter(torch.zeros(1), requires_grad=False)
+        self.table_noise = nn.Parameter(torch.zeros(1), requires_grad=False)
+
+    @torch.no_grad()
     def set_tables(self, counts: np.ndarray) -> None:
-        """Take over the bought tables.
+        """Take over the bought tables, as shares of patients, which average over sites.
 
         Args:
             counts: float64, shape (width, width), symmetric: noisy patients per pair of states, and per
                 state on the diagonal.
         """
+        patients = patients_in(counts, self.layout)
+        self.tables.copy_(torch.from_numpy(counts / patients))
+        self.millions.fill_(patients / 1e6)  # of the order of the other weights, whatever the site's size
+
+    def signal_share(self, mass: float) -> float:
+        """m^2 / (m^2 + noise^2) for the conditions' mass m, the noise being that of one bought cell."""
+        noise = float(self.table_noise)
+        return max(1e-12, mass**2 / (mass**2 + noise**2)) if noise > 0 else 1.0
 
     @abstractmethod
     def fit(
@@ -160,3 +254,15 @@ class TableGenerator(Generator):
             single_noise: The same of the diagonal.
             progress: Called with (steps done, steps in all).
         """
+
+    def patients(self, sites: float) -> float:
+        """How many patients the tables of so many sites say there are, at least 1."""
+        return max(1.0, float(self.millions) * 1e6 * sites)
+
+    @torch.no_grad()
+    def cleaned(self, pair_noise: float, single_noise: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `tables.cleaned_tables`; both noises as shares of patients. Remembers the pairs' noise."""
+        self.table_noise.fill_(pair_noise)
+        return cleaned_tables(
+            self.tables.double(), self.layout, pair_noise=pair_noise, single_noise=single_noise
+        )

@@ -24,6 +24,7 @@ from torch import nn
 
 from synthkit.domain.layout import Layout, StateWeights
 from synthkit.generators.base import SteppedGenerator
+from synthkit.generators.completion import complete_from_codes
 from synthkit.generators.layers import perceptron
 from synthkit.generators.settings import checked_settings
 
@@ -58,6 +59,7 @@ class MedVaeSgd(SteppedGenerator):
     """See the module docstring. All trained layers are Linear, so ghost clipping applies to each."""
 
     kind = "medvae-sgd"
+    reliability_words = "the rows vary as if {share} of them came from latent draws of their own"
     encoder_parts = ("encoder", "projection")
 
     def __init__(self, layout: Layout, hyperparameters: dict[str, float] | None = None) -> None:
@@ -185,6 +187,29 @@ class MedVaeSgd(SteppedGenerator):
             z = z[torch.multinomial(weights, size, replacement=True, generator=rng)]
         return draw_states(self.decoder(z), self.layout, rng, where), share
 
+    @torch.no_grad()
+    def mass(self, where: StateWeights, *, rng: torch.Generator) -> float:
+        """See `Generator`. By Monte Carlo over MASS_CODES codes, the mass of each being exact."""
+        total = 0.0
+        for codes in torch.split(self._draw_prior(MASS_CODES, rng), SAMPLE_CHUNK):
+            fits = log_mass(self.decoder(codes), self.layout, where)
+            total += float(fits.double().exp().sum())
+        return min(1.0, total / MASS_CODES)
+
+    @torch.no_grad()
+    def complete(self, states: np.ndarray, *, rng: torch.Generator) -> np.ndarray:
+        """See `Generator`. By importance: codes from the prior, weighed by each row's known states.
+
+        Rows of a chunk share their candidates. Exact as those grow in number; with many known cells a row
+        leans on the few candidates that fit it.
+        """
+        filled = [np.zeros((0, len(self.layout.names)), dtype=np.int64)]
+        for start in range(0, len(states), COMPLETION_CHUNK):
+            logits = self.decoder(self._draw_prior(COMPLETION_CODES, rng))
+            blocks = torch.split(logits, list(self.layout.states), dim=1)
+            filled.append(complete_from_codes(states[start : start + COMPLETION_CHUNK], blocks, rng))
+        return np.concatenate(filled)
+
     def _draw_prior(self, count: int, rng: torch.Generator) -> torch.Tensor:
         """Codes from the fitted Gaussian, shape (count, latent)."""
         covariance = self.prior_moment.double() - torch.outer(self.prior_mean, self.prior_mean).double()
@@ -219,6 +244,12 @@ SAMPLE_CHUNK = 8192
 
 CANDIDATES = 20
 """Prior draws per kept draw under conditions."""
+
+MASS_CODES = 20_000
+"""Prior draws from which the share of patients who meet conditions is told."""
+
+COMPLETION_CODES, COMPLETION_CHUNK = 2048, 8192
+"""Prior draws that rows are completed from, and rows that share them."""
 
 
 def one_hot(states: torch.Tensor, layout: Layout) -> torch.Tensor:

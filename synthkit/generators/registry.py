@@ -3,10 +3,14 @@
 from synthkit.domain.layout import Layout
 from synthkit.errors import InputError
 from synthkit.generators.base import Generator, SteppedGenerator
+from synthkit.generators.mcm import Mcm, McmSgd
 from synthkit.generators.medvae import MedVae
 from synthkit.generators.medvae_sgd import MedVaeSgd
+from synthkit.generators.sequence_registry import SEQUENCE_BUILDERS
 
-BUILDERS: dict[str, type[MedVae] | type[MedVaeSgd]] = {MedVae.kind: MedVae, MedVaeSgd.kind: MedVaeSgd}
+Builder = type[MedVae] | type[MedVaeSgd] | type[Mcm] | type[McmSgd]
+
+BUILDERS: dict[str, Builder] = {builder.kind: builder for builder in (MedVae, MedVaeSgd, Mcm, McmSgd)}
 
 
 def build(kind: str, layout: Layout, hyperparameters: dict[str, float] | None = None) -> Generator:
@@ -24,10 +28,15 @@ def is_stepped(kind: str) -> bool:
     Raises:
         InputError: No such generator.
     """
-    return issubclass(_builder(kind), SteppedGenerator)
+    return kind in SEQUENCE_BUILDERS or issubclass(_builder(kind), SteppedGenerator)
 
 
-def _builder(kind: str) -> type[MedVae] | type[MedVaeSgd]:
+def stepped_twin(kind: str) -> str:
+    """The generator of the same family that is trained by steps; itself where it is."""
+    return kind if is_stepped(kind) else f"{kind}-sgd"
+
+
+def _builder(kind: str) -> Builder:
     if kind not in BUILDERS:
         raise InputError(f"no generator {kind!r} in this version", fix=f"one of {', '.join(BUILDERS)}")
     return BUILDERS[kind]

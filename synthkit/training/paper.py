@@ -1,113 +1,55 @@
-"""Train and use Med-VAE as published: plain Adam epochs, and latent libraries of real patients.
+"""What the published systems have in common: a model that keeps patients, and says so.
 
-Knows the training patients and keeps something of each: a model made here holds, for every one of them,
-the imputed row and the latent mean and log variance, and each synthetic row descends from one of them.
-That is the published system, and what the private mode exists to avoid. Refuses to claim anything: the
-type has no spend, and its provenance is NON_DP.
-
-Source: Med-VAE, supplementary text "Training Process and Synthetic Data Generation" (page 20), sections
-1.4 and 1.5. What it leaves open, and what is done here:
-  - Batches of 32 (the notebook's), a new order each epoch. The notebook also clips each gradient value
-    at 1, which the text does not say; it is not done.
-  - A last batch of one patient joins the one before it: BatchNorm needs two.
-  - "Multiple conditions" have no published form (section 3 names them as future work): here the library
-    of several conditions is the intersection of theirs.
-  - The published sampler does not honour conditions exactly (section 2.3). `draw` repeats it until
-    enough rows do, and reports which share did: the paper's success rate.
-The 80/20 split is the caller's (`TRAIN_SHARES`; `--held-out` on the command line): this trains on all the
-patients it is given.
+Knows that such a model has a schema, draws rows under conditions and is written as a header and arrays;
+which network it has is its own affair (`paper_medvae`, `paper_mcm`). Refuses to claim anything: the type
+has no spend, and its provenance is NON_DP. It stands beside `Model` and is no subtype of it: nothing that
+is private takes it.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
+from torch import nn
 
-from synthkit.data.paper_encoding import PaperEncoding, prepare
-from synthkit.data.table import PatientTable, SyntheticTable
-from synthkit.domain.canonical import JsonObject, digest_of
+from synthkit.data.table import SyntheticTable
+from synthkit.domain.canonical import JsonObject
 from synthkit.domain.conditions import Condition, Operator
-from synthkit.domain.mixed import MixedRows
+from synthkit.domain.linkage import Linkage
 from synthkit.domain.privacy import EncoderProvenance
 from synthkit.domain.schema import Schema
 from synthkit.errors import ConditionError, InputError
-from synthkit.generators.medvae_paper import MixedBatch, PaperMedVae, beta_at
-from synthkit.training.loop import Progress
-from synthkit.training.unsafe import warn_of_no_privacy
 
-KIND, MODE = "medvae", "paper"
+MODE = "paper"
 
 TRAIN_SHARES = (0.8, 0.2)
-"""Shares of the patients to train and to test on, as published."""
+"""Shares of the patients to train and to test on, as published (Med-VAE)."""
 
-CHUNK = 8192
-"""Rows encoded or decoded at once: bounds memory."""
-
-MOST_DRAWS = 200
-"""Draws per wanted row before conditions are given up."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PaperSettings:
-    """How to train; the defaults are the published ones.
-
-    `kl_weight` is the largest beta, reached in the last epoch: 1 as the text says; 0 trains what the
-    notebook trained (see `synthkit.generators.medvae_paper`). `rare_below` is the share of patients below
-    which a column of categories is dropped, the paper's 0.1 for drugs; 0 keeps all.
-    """
-
-    epochs: int = 200
-    batch_size: int = 32
-    learning_rate: float = 0.001
-    kl_weight: float = 1.0
-    rare_below: float = 0.0
-
-    def __post_init__(self) -> None:
-        ranges = {
-            "epochs": (1, 100_000),
-            "batch_size": (2, 1_000_000),
-            "learning_rate": (1e-9, 10.0),
-            "kl_weight": (0.0, 1000.0),
-            "rare_below": (0.0, 1.0),
-        }
-        for name, (low, high) in ranges.items():
-            if not low <= getattr(self, name) <= high:
-                raise InputError("is out of range", where=f"setting {name}", fix=f"{low:g} to {high:g}")
+NETWORK = "network/"
+"""Prefix of the names of a network's arrays."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
-class Library:
-    """The training patients' rows and latents, patient by patient. Private, and never releasable.
+class PaperModel(ABC):
+    """A published system, trained."""
 
-    `mean` and `log_variance` are float32, shape (patients, 32).
-    """
-
-    rows: MixedRows
-    mean: np.ndarray
-    log_variance: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.mean)
-
-
-@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
-class PaperModel:
-    """The published system, trained. Beside `Model`, and no subtype of it: nothing private takes it."""
-
-    encoding: PaperEncoding
-    network: PaperMedVae
-    library: Library
-    settings: PaperSettings
-    binary_weight: float
     study: str
     study_digest: str
     site: str
+    linkage: tuple[Linkage, ...] = ()
+    """How many rows lead back to a patient, where rows are made from a patient's cells; else nothing."""
+
+    kind: ClassVar[str]
+    holds: ClassVar[tuple[str, ...]]
+    """What a folder of it was derived from the patients without any protection."""
 
     @property
+    @abstractmethod
     def schema(self) -> Schema:
-        """Of the generated table; without the columns dropped as rare."""
-        return self.encoding.schema
+        """Of the generated table."""
 
     @property
     def is_private(self) -> bool:
@@ -119,151 +61,58 @@ class PaperModel:
         """Learnt from these patients without DP: every claim is refused."""
         return EncoderProvenance.NON_DP
 
-    @torch.no_grad()
+    @abstractmethod
     def draw(
         self, count: int, *, seed: int, conditions: Sequence[Condition] = ()
     ) -> tuple[SyntheticTable, float]:
-        """Draw rows from the library of the conditions; the same seed gives the same rows.
+        """Draw rows, all of which meet the conditions; the same seed gives the same rows.
 
         Returns:
-            The table, every row of which meets the conditions; and the share of drawn rows that did.
+            The table; and the share of drawn rows that met the conditions before any was set aside.
 
         Raises:
             InputError: `count` is below 1.
-            ConditionError: No training patient meets the conditions, or next to no drawn row does.
+            ConditionError: The published system cannot meet the conditions.
         """
-        if count < 1:
-            raise InputError("the number of rows must be at least 1", where="option -n")
-        members = self._members(conditions)
-        rng, noise = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
-        kept: list[MixedRows] = []
-        found = drawn = 0
-        while found < count:
-            size = min(CHUNK, max(2 * (count - found), 256) if conditions else count - found)
-            rows = self._decoded(rng.choice(members, size=size), noise)
-            if conditions:
-                rows = rows.take(np.flatnonzero(self.encoding.satisfying(rows, conditions)))
-            kept.append(rows)
-            found, drawn = found + len(rows), drawn + size
-            if drawn > MOST_DRAWS * count + CHUNK and found < count:
-                raise ConditionError(
-                    "the published sampler hardly ever meets these conditions",
-                    where="option --where",
-                    fix="widen them, or use the private mode, which honours them by construction",
-                )
-        return self.encoding.decode(_joined(kept).take(np.arange(count))), found / drawn
 
-    def _members(self, conditions: Sequence[Condition]) -> np.ndarray:
-        """Positions of the training patients who meet every condition."""
-        if not conditions:
-            return np.arange(len(self.library))
-        empty = [one.column for one in conditions if one.operator is Operator.MISSING]
-        if empty:
-            raise ConditionError(
-                "the paper's mode imputes: no cell is ever empty",
-                where=f"condition on {empty[0]}",
-                fix="use the private mode, which generates empty cells",
-            )
-        members = np.flatnonzero(self.encoding.satisfying(self.library.rows, conditions))
-        if not members.size:
-            raise ConditionError(
-                "no training patient meets the conditions, and a library holds real patients alone",
-                where="option --where",
-                fix="widen them, or use the private mode",
-            )
-        return members
+    @abstractmethod
+    def header(self) -> JsonObject:
+        """Its part of a folder's header: `hyperparameters`, `encoding` and what else it knows."""
 
-    def _decoded(self, members: np.ndarray, noise: torch.Generator) -> MixedRows:
-        """One row from each of these patients' latent distributions."""
-        mean = torch.from_numpy(self.library.mean[members])
-        spread = torch.exp(0.5 * torch.from_numpy(self.library.log_variance[members]))
-        z = mean + spread * torch.randn(mean.shape, generator=noise)
-        batch = self.network.most_probable(z)
-        return MixedRows(
-            numeric=batch.numeric.numpy().astype(np.float64),
-            binary=batch.binary.numpy().astype(np.int64),
-            categories=batch.categories.numpy(),
-        )
+    @abstractmethod
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All its arrays by name, each in C order: the network's under `NETWORK`."""
+
+    @classmethod
+    @abstractmethod
+    def read(cls, header: JsonObject, arrays: dict[str, np.ndarray], schema: Schema) -> Self:
+        """Inverse of `header` and `arrays`; KeyError, TypeError or ValueError when it is no such folder."""
 
 
-def train_paper(
-    table: PatientTable,
-    settings: PaperSettings,
-    *,
-    seed: int,
-    study: str,
-    site: str,
-    progress: Progress | None = None,
-) -> PaperModel:
-    """Train the published system on all rows given. WITHOUT privacy; logged at each use.
-
-    The same seed gives the same model on the same machine and number of threads. Computed on the
-    processor: at the published batch size an accelerator is slower.
-
-    Args:
-        table: The training patients: the 80 % of `TRAIN_SHARES`.
-        settings: How to train.
-        seed: Of the imputer, the initial weights, the order of the patients and the latent draws.
-        study: Name under which the model is filed.
-        site: This hospital's name.
-        progress: Called after each epoch with (epochs done, epochs in all).
+def check_ranges(settings: object, ranges: dict[str, tuple[float, float]]) -> None:
+    """Refuse a setting out of its range, NaN included.
 
     Raises:
-        SchemaError: A column cannot be generated as one value a patient.
-        InputError: The table cannot be learnt from; see `prepare`.
+        InputError: One is.
     """
-    warn_of_no_privacy()
-    encoding, rows = prepare(table, rare_below=settings.rare_below, seed=seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = PaperMedVae(encoding.layout)
-    binary_weight = _fit(network, _tensors(rows), settings, seed=seed, progress=progress)
-    mean, log_variance = _latents(network, rows)
-    return PaperModel(
-        encoding=encoding,
-        network=network,
-        library=Library(rows=rows, mean=mean, log_variance=log_variance),
-        settings=settings,
-        binary_weight=binary_weight,
-        study=study,
-        study_digest=digest_of(_study(encoding.schema, settings, seed, study, site)),
-        site=site,
-    )
+    for name, (low, high) in ranges.items():
+        if not low <= getattr(settings, name) <= high:
+            raise InputError("is out of range", where=f"setting {name}", fix=f"{low:g} to {high:g}")
 
 
-def _fit(
-    network: PaperMedVae, rows: MixedBatch, settings: PaperSettings, *, seed: int, progress: Progress | None
-) -> float:
-    """All epochs, in place; returns the calibrated weight of the binary term."""
-    patients = len(rows.numeric)
-    rng, draws = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
-    binary_weight = _calibrated(network, rows, draws)
-    optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate, fused=True)
-    network.train()
-    for epoch in range(settings.epochs):
-        beta = settings.kl_weight * beta_at(epoch, settings.epochs)
-        for chosen in batches(patients, settings.batch_size, rng):
-            optimizer.zero_grad()
-            noise = torch.randn(len(chosen), network.mean.out_features, generator=draws)
-            terms = network.loss_terms(_rows_of(rows, chosen), noise=noise)
-            torch.autograd.backward(terms.total(binary_weight=binary_weight, beta=beta))
-            optimizer.step()
-        if progress is not None:
-            progress(epoch + 1, settings.epochs)
-    network.eval()
-    return binary_weight
+def check_conditions(conditions: Sequence[Condition]) -> None:
+    """Refuse what no row of a published system could be.
 
-
-@torch.no_grad()
-def _calibrated(network: PaperMedVae, rows: MixedBatch, draws: torch.Generator) -> float:
-    """The binary weight, from the untrained network's terms on up to `CHUNK` patients."""
-    first = _rows_of(rows, torch.arange(min(CHUNK, len(rows.numeric))))
-    noise = torch.randn(len(first.numeric), network.mean.out_features, generator=draws)
-    # On a copy's statistics: calibration must not leave a trace in BatchNorm's running averages.
-    kept = {name: value.clone() for name, value in network.state_dict().items()}
-    weight = network.train().loss_terms(first, noise=noise).comparable_binary_weight()
-    network.load_state_dict(kept)
-    return weight
+    Raises:
+        ConditionError: A cell is to be empty.
+    """
+    empty = [one.column for one in conditions if one.operator is Operator.MISSING]
+    if empty:
+        raise ConditionError(
+            "the paper's mode fills every cell: no cell is ever empty",
+            where=f"condition on {empty[0]}",
+            fix="use the private mode, which generates empty cells",
+        )
 
 
 def batches(patients: int, size: int, rng: np.random.Generator) -> Iterator[torch.Tensor]:
@@ -276,45 +125,39 @@ def batches(patients: int, size: int, rng: np.random.Generator) -> Iterator[torc
         yield order[start:stop]
 
 
-@torch.no_grad()
-def _latents(network: PaperMedVae, rows: MixedRows) -> tuple[np.ndarray, np.ndarray]:
-    """Every patient's latent mean and log variance, float32, each (patients, 32)."""
-    tensors = _tensors(rows)
-    chunks = torch.split(torch.arange(len(rows)), CHUNK)
-    parts = [network.encode(_rows_of(tensors, chunk)) for chunk in chunks]
-    return torch.cat([mean for mean, _ in parts]).numpy(), torch.cat([spread for _, spread in parts]).numpy()
+def network_arrays(network: nn.Module) -> dict[str, np.ndarray]:
+    """Weights and BatchNorm's averages, float32; not its batch counter, which nothing reads."""
+    return {
+        NETWORK + name: np.ascontiguousarray(value.numpy())
+        for name, value in network.state_dict().items()
+        if value.is_floating_point()
+    }
 
 
-def _tensors(rows: MixedRows) -> MixedBatch:
-    return MixedBatch(
-        numeric=torch.from_numpy(rows.numeric.astype(np.float32)),
-        binary=torch.from_numpy(rows.binary.astype(np.float32)),
-        categories=torch.from_numpy(rows.categories),
-    )
+def fill_network(network: nn.Module, arrays: dict[str, np.ndarray]) -> None:
+    """Put stored arrays into a network of the same shape; ValueError when they do not fit."""
+    expected = network.state_dict()
+    found = {name.removeprefix(NETWORK): a for name, a in arrays.items() if name.startswith(NETWORK)}
+    if set(found) != {name for name, value in expected.items() if value.is_floating_point()}:
+        raise ValueError("an array is missing or too many")
+    if any(found[name].shape != tuple(expected[name].shape) for name in found):
+        raise ValueError("an array has another shape")
+    if any(array.dtype != np.float32 or not np.isfinite(array).all() for array in found.values()):
+        raise ValueError("an array is not of finite float32")
+    network.load_state_dict({**expected, **{name: torch.from_numpy(a) for name, a in found.items()}})
+    network.eval()
 
 
-def _rows_of(rows: MixedBatch, chosen: torch.Tensor) -> MixedBatch:
-    return MixedBatch(
-        numeric=rows.numeric[chosen], binary=rows.binary[chosen], categories=rows.categories[chosen]
-    )
-
-
-def _joined(parts: Sequence[MixedRows]) -> MixedRows:
-    return MixedRows(
-        numeric=np.concatenate([part.numeric for part in parts]),
-        binary=np.concatenate([part.binary for part in parts]),
-        categories=np.concatenate([part.categories for part in parts]),
-    )
-
-
-def _study(schema: Schema, settings: PaperSettings, seed: int, study: str, site: str) -> JsonObject:
+def study_document(
+    kind: str, schema: Schema, settings: JsonObject, *, seed: int, study: str, site: str
+) -> JsonObject:
     """What ledger, audit and release file the model under."""
     return {
         "mode": MODE,
-        "generator": KIND,
+        "generator": kind,
         "name": study,
         "site": site,
         "seed": seed,
         "schema_digest": schema.digest,
-        "settings": asdict(settings),
+        "settings": settings,
     }

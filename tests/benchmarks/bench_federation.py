@@ -1,7 +1,7 @@
-"""What a federation gains over each hospital alone and loses against pooled patients, for Med-VAE.
+"""What a federation gains over each hospital alone and loses against pooled patients.
 
     python tests/benchmarks/bench_federation.py [--sites 1 3 5 8] [--epsilon 1 3 8 none] [--seeds 0 1 2]
-    python tests/benchmarks/bench_federation.py --data heart --sites 4 --epsilon 3 8
+    python tests/benchmarks/bench_federation.py --data heart --sites 4 --epsilon 3 8 [--generator mcm]
 
 Diabetes 130: the first hospitals of H1 to H8, 40,280 rows generated each time, compared with the test file,
 whose patients come from all eight. Heart disease: its hospitals split by patient, 30 % of each held out and
@@ -33,7 +33,6 @@ from synthkit.evaluation.run import evaluate
 from synthkit.evaluation.targets import Target, default_targets, parse_target
 from synthkit.training.synthesis import synthesize
 
-GENERATOR = "medvae"
 WAYS = ("federated", "pooled", "alone")
 HEART_SHARES = (0.7, 0.3)
 
@@ -62,6 +61,7 @@ class Bench:
     target: Target
     rows: int | None
     """Rows to generate; None: as many as trained on."""
+    generator: str
 
     kept: dict[tuple[Groups, str, int], Figures] = field(default_factory=dict)
 
@@ -75,7 +75,7 @@ class Bench:
     def _measure(self, groups: Groups, budget: str, seed: int) -> Figures:
         parties = [pool([self.sites[i] for i in group]) for group in groups]
         patients = pool(parties)
-        model, cost = measured(partial(trained, parties, plan_of(GENERATOR, budget), budget, seed))
+        model, cost = measured(partial(trained, parties, plan_of(self.generator, budget), budget, seed))
         synthetic = synthesize(model, self.rows or len(patients), seed=seed).table
         report = evaluate(
             real=self.test, synthetic=synthetic, train=patients, targets=(self.target,), seed=seed
@@ -102,22 +102,23 @@ def mean_of(figures: Sequence[Figures]) -> Figures:
     return Figures(**{name: fmean(getattr(one, name) for one in figures) for name in vars(figures[0])})
 
 
-def diabetes() -> Bench:
+def diabetes(generator: str) -> Bench:
     """Eight hospitals and the bundled test file."""
     found = example("diabetes")
     sites = [read_table(path, found.schema) for path in found.sites.values()]
     target = parse_target(TARGETS[0], found.schema)
-    return Bench(sites=sites, test=test_rows(found), target=target, rows=sum(map(len, sites)))
+    rows = sum(map(len, sites))
+    return Bench(sites=sites, test=test_rows(found), target=target, rows=rows, generator=generator)
 
 
-def heart() -> Bench:
+def heart(generator: str) -> Bench:
     """Four hospitals, a part of each held out."""
     found = example("heart")
     tables = [read_table(path, found.schema) for path in found.sites.values()]
     sites, held_out = zip(*(table.split(HEART_SHARES, seed=0) for table in tables), strict=True)
     test = pool(held_out)
     (target,) = default_targets(found.schema, test.frame)
-    return Bench(sites=sites, test=test, target=target, rows=None)
+    return Bench(sites=sites, test=test, target=target, rows=None, generator=generator)
 
 
 def shown(values: Sequence[float]) -> str:
@@ -139,6 +140,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", choices=("diabetes", "heart"), default="diabetes")
+    parser.add_argument("--generator", choices=("medvae", "mcm"), default="medvae", help="fitted to tables")
     parser.add_argument("--sites", nargs="+", type=int, help="numbers of hospitals; by default 1 3 5 8, or 4")
     parser.add_argument("--epsilon", nargs="+", default=["1", "3", "8", "none"], help="budgets, or none")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="who trains")
@@ -148,7 +150,7 @@ def main() -> None:
     logging.disable(logging.WARNING)
     torch.set_num_threads(given.threads)
     print_machine()
-    bench = diabetes() if given.data == "diabetes" else heart()
+    bench = (diabetes if given.data == "diabetes" else heart)(given.generator)
     counts = given.sites or ([1, 3, 5, 8] if given.data == "diabetes" else [4])
     if not all(1 <= count <= len(bench.sites) for count in counts):
         parser.error(f"--sites: {given.data} has 1 to {len(bench.sites)} hospitals")

@@ -23,7 +23,7 @@ from synthkit.data.bundled import example
 from synthkit.data.table import PatientTable
 from synthkit.evaluation.run import evaluate
 from synthkit.evaluation.targets import parse_target
-from synthkit.training.paper import PaperModel, PaperSettings, train_paper
+from synthkit.training.paper_medvae import MedVaeSettings, PublishedMedVae, train_medvae
 
 
 def copies(synthetic: pd.DataFrame, patients: PatientTable) -> float:
@@ -39,7 +39,7 @@ def spread(synthetic: pd.DataFrame, patients: PatientTable) -> float:
     return float((synthetic[names].std() / patients.frame[names].std()).mean())
 
 
-def report(model: PaperModel, train: PatientTable, test: PatientTable, seed: int) -> None:
+def report(model: PublishedMedVae, train: PatientTable, test: PatientTable, seed: int) -> None:
     """Draw, evaluate, print."""
     targets = tuple(parse_target(text, train.schema) for text in TARGETS)
     (table, _), drawing = measured(partial(model.draw, len(test), seed=seed))
@@ -76,8 +76,8 @@ def main() -> None:
     print_machine()
     found = example("diabetes")
     train, test = pooled(found), test_rows(found)
-    settings = PaperSettings(epochs=given.epochs, kl_weight=given.kl_weight, batch_size=given.batch_size)
-    fit = partial(train_paper, train, settings, seed=given.seed, study="benchmark", site="benchmark")
+    settings = MedVaeSettings(epochs=given.epochs, kl_weight=given.kl_weight, batch_size=given.batch_size)
+    fit = partial(train_medvae, train, settings, seed=given.seed, study="benchmark", site="benchmark")
     model, training = measured(fit)
     print(f"{settings}: {training.processor:.0f} s of processor time")
     report(model, train, test, given.seed)

@@ -27,7 +27,10 @@ def train(synthkit, *more, output="paper"):
         ((*UNSAFE, "--steps", "10"), "option --steps"),
         ((*UNSAFE, "--sample-rate", "0.1"), "option --sample-rate"),
         ((*UNSAFE, "--ledger", "heart.ledger"), "option --ledger"),
-        ((*UNSAFE, "--generator", "mcm"), "no paper mode"),
+        ((*UNSAFE, "--generator", "medvae-sgd"), "no paper mode"),
+        ((*UNSAFE, "--generator", "mcm", "--kl-weight", "1"), "option --kl-weight"),
+        ((*UNSAFE, "--generator", "mcm", "--drop-rare", "0.1"), "option --drop-rare"),
+        ((*UNSAFE, "--generator", "mcm", "--epochs", "0"), "setting epochs"),
         ((*UNSAFE, "--epochs", "0"), "setting epochs"),
         ((*UNSAFE, "--batch-size", "1"), "setting batch_size"),
         ((*UNSAFE, "--drop-rare", "2"), "setting rare_below"),
@@ -121,3 +124,57 @@ def test_a_fifth_of_the_patients_is_held_out_and_rare_columns_leave_the_schema(c
     check = ("schema", "check", "rows.csv", "--schema", "paper.schema.toml")
     assert synthkit(*check).code == 0
     assert synthkit("schema", "check", "members.csv", "--schema", "paper.schema.toml").code == 0
+
+
+MCM = (*UNSAFE, "--generator", "mcm", "--epochs", "5", "--batch-size", "64")
+
+
+def test_the_published_mcm_from_a_table_to_rows_and_no_further(clinic, synthkit):
+    """Its release is refused with what was measured on these very patients as the reason."""
+    made = train(synthkit, *MCM, "--json")
+    assert made.code == 0, made.err
+    assert "NOT PRIVATE" in made.err
+    assert any("row of every training patient" in line for line in made.document["holds"])
+    (at_75,) = [one for one in made.document["linkage"] if one["mask_share"] == 0.75]
+    linked = f"{100 * at_75['linked_rows']:.0f} % of the rows lead back"
+    assert linked in made.err
+    rows = synthkit("generate", "paper", "-n", "300", "-o", "rows.csv", "--json")
+    assert (rows.code, rows.document["private"]) == (0, False)
+    schema = schema_from_toml((clinic / "schema.toml").read_text(), "schema")
+    assert read_synthetic(clinic / "rows.csv", schema).digest == rows.document["table_digest"]
+    options = ("--schema", "schema.toml", "--policy", "lenient.toml", "--ledger", "heart.ledger")
+    audit = ("audit", *TABLES, "--synthetic", "rows.csv", *options, "--model", "paper")
+    assert synthkit(*audit, "--save", "audit.json").code in (0, 1, 2)
+    synthkit("release", "keygen", "--name", SITE, "--role", "site", "-o", "keys")
+    papers = ("--table", "rows.csv", "--model", "paper", "--audit", "audit.json", *options)
+    sealed = synthkit("release", "seal", *papers, "--site", SITE, "--key", "keys/north.pem", "-o", "out")
+    assert sealed.code == 1
+    assert "release.allow_non_private" in sealed.error
+    assert linked in sealed.error
+    assert not (clinic / "out").exists()
+
+
+def test_the_published_mcm_masks_another_share_and_fills_a_stratum(clinic, synthkit):
+    assert train(synthkit, *MCM).code == 0
+    digests = set()
+    for share in ("0.5", "0.75", "0.9"):
+        given = ("generate", "paper", "-n", "60", "-o", "rows.csv", "--force", "--mask-share", share)
+        answer = synthkit(*given, "--json")
+        assert answer.code == 0, answer.err
+        digests.add(answer.document["table_digest"])
+    assert len(digests) == 3
+    name = next(iter(pd.read_csv(clinic / "members.csv").select_dtypes("number").columns))
+    middle = pd.read_csv(clinic / "members.csv")[name].median()
+    where = ("--where", f"{name} >= {middle:g}")
+    answer = synthkit("generate", "paper", "-n", "60", "-o", "stratum.csv", *where, "--json")
+    assert answer.code == 0, answer.err
+    assert (pd.read_csv(clinic / "stratum.csv")[name] >= middle).all()
+
+
+@pytest.mark.parametrize(("model", "share"), [("paper", "0"), ("paper", "1.5"), ("model", "0.5")])
+def test_a_mask_share_that_means_nothing_is_refused_in_one_line(clinic, synthkit, model, share):
+    assert train(synthkit, *MCM).code == 0
+    given = ("generate", model, "-n", "5", "-o", "rows.csv", "--mask-share", share)
+    answer = synthkit(*given)
+    assert (answer.code, "--mask-share" in answer.error) == (4, True)
+    assert not (clinic / "rows.csv").exists()

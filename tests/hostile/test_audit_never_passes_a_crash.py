@@ -60,7 +60,7 @@ def test_an_attack_that_raises_is_invalid_named_and_quoted_nowhere(
         raise ValueError(SECRET)
 
     monkeypatch.setitem(run.ATTACKS, name, crash)
-    report = audit()
+    report = audit(sizes=(120, 120, 120, 120))
     assert report.verdict is Verdict.INVALID
     assert name in report.reasons[0]
     assert SECRET not in str(report.to_json())

@@ -19,7 +19,7 @@ from synthkit.domain.privacy import EncoderProvenance
 from synthkit.domain.release import Decision
 from synthkit.errors import ConditionError, InputError, ReleaseRefusedError
 from synthkit.release.gate import decide
-from synthkit.training.paper import PaperModel, PaperSettings, train_paper
+from synthkit.training.paper_medvae import MedVaeSettings, PublishedMedVae, train_medvae
 
 GROUPS = ["sex", "stage", "unit", "outcome"]
 
@@ -30,10 +30,10 @@ def table() -> PatientTable:
 
 
 @pytest.fixture(scope="module")
-def model(table) -> PaperModel:
+def model(table) -> PublishedMedVae:
     """As the authors' notebook trains it: without a KL term that has a gradient."""
-    settings = PaperSettings(epochs=150, kl_weight=0.0)
-    return train_paper(table, settings, seed=0, study="ward", site="north")
+    settings = MedVaeSettings(epochs=150, kl_weight=0.0)
+    return train_medvae(table, settings, seed=0, study="ward", site="north")
 
 
 def where(*texts):
@@ -91,8 +91,8 @@ def test_conditions_are_met_in_every_row_and_the_published_rate_is_reported(mode
 
 
 def test_the_seed_decides_model_and_rows():
-    few, settings = ward_table(40), PaperSettings(epochs=2)
-    one, same, other = (train_paper(few, settings, seed=seed, study="s", site="x") for seed in (1, 1, 2))
+    few, settings = ward_table(40), MedVaeSettings(epochs=2)
+    one, same, other = (train_medvae(few, settings, seed=seed, study="s", site="x") for seed in (1, 1, 2))
     assert np.array_equal(one.library.mean, same.library.mean)
     assert not np.array_equal(one.library.mean, other.library.mean)
     assert one.draw(50, seed=4)[0].digest == same.draw(50, seed=4)[0].digest
@@ -112,26 +112,26 @@ def test_what_no_patient_meets_is_refused_in_one_line(model):
 
 
 def test_twelve_patients_and_two_make_a_model_and_one_does_not():
-    settings = PaperSettings(epochs=2)
+    settings = MedVaeSettings(epochs=2)
     for count in (12, 2):
-        model = train_paper(ward_table(count), settings, seed=0, study="s", site="x")
+        model = train_medvae(ward_table(count), settings, seed=0, study="s", site="x")
         rows, _ = model.draw(30, seed=0)
         assert len(rows) == 30
         assert not rows.frame.isna().any().any()
     with pytest.raises(InputError, match="at least two patients"):
-        train_paper(ward_table(1), settings, seed=0, study="s", site="x")
+        train_medvae(ward_table(1), settings, seed=0, study="s", site="x")
 
 
 @pytest.mark.parametrize("name", ["epochs", "batch_size", "learning_rate", "kl_weight", "rare_below"])
 def test_settings_out_of_range_are_refused(name):
     for value in (-1, float("nan")):
         with pytest.raises(InputError, match=name):
-            PaperSettings(**{name: value})
+            MedVaeSettings(**{name: value})
 
 
 def test_each_training_is_logged_as_unsafe(caplog):
     with caplog.at_level(logging.WARNING, logger="synthkit.unsafe"):
-        train_paper(ward_table(12), PaperSettings(epochs=1), seed=0, study="s", site="x")
+        train_medvae(ward_table(12), MedVaeSettings(epochs=1), seed=0, study="s", site="x")
     assert "WITHOUT differential privacy" in caplog.text
 
 

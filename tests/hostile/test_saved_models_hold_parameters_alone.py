@@ -48,6 +48,15 @@ PLANS = {
     "medvae": make_plan(
         generator="medvae", rounds=0, local_steps=0, hyperparameters={**SMALL, "codes": 40, "fit_steps": 5}
     ),
+    "mcm-sgd": make_plan(
+        generator="mcm-sgd", local_steps=2, noise_multiplier=3.0, hyperparameters={"hidden": 8}
+    ),
+    "mcm": make_plan(
+        generator="mcm",
+        rounds=0,
+        local_steps=0,
+        hyperparameters={"hidden": 8, "chains": 100, "sweeps": 3, "fit_steps": 5},
+    ),
 }
 
 

@@ -9,9 +9,10 @@ from small_ward import make_plan
 
 from synthkit.domain.layout import Layout, PatientStates
 from synthkit.errors import InputError
-from synthkit.generators.medvae import MOST_STATES, MedVae
+from synthkit.generators.base import MOST_STATES
+from synthkit.generators.medvae import MedVae
 from synthkit.generators.registry import build
-from synthkit.generators.tables import share_of_each_state, shrunk_to_independence
+from synthkit.generators.tables import one_way_shares, share_of_each_state, shrunk_to_independence
 from synthkit.privacy.mechanisms import tables_statistic
 from synthkit.training.loop import close, finish
 from synthkit.training.unsafe import UnsafeNoPrivacy
@@ -91,6 +92,17 @@ def test_planted_tables_are_learnt_and_independence_would_not_do(learnt):
         *(rows.sum(axis=tuple(i for i in range(4) if i != column)) for column in range(4)),
     )
     assert worst_distance(alone, rows) > 0.3
+
+
+def test_the_fits_one_way_shares_are_those_it_was_given_however_short_the_fit():
+    """Relative error below a thousandth in every state, also after four steps of the fit."""
+    states = planted(4000)
+    model = fitted(states, fit_steps=4)
+    joint, rows = joint_of(model), counted(states)
+    for column in range(4):
+        others = tuple(i for i in range(4) if i != column)
+        assert np.allclose(joint.sum(axis=others), rows.sum(axis=others), rtol=1e-3)
+    assert worst_distance(joint, rows) > 0.1
 
 
 def test_an_unfitted_model_has_not_learnt_them():
@@ -233,9 +245,15 @@ def noisy_tables(exact, std, *, seed):
     return torch.from_numpy(exact + above + above.T + np.diag(rng.normal(0, std / 2, len(exact))))
 
 
+def read_shares(tables, *, noise):
+    """One-way shares, told states; the noise of a pair's cell given."""
+    noisy, std = one_way_shares(tables, LAYOUT, pair_noise=noise, single_noise=noise / 2)
+    return share_of_each_state(noisy, LAYOUT, noise=std)
+
+
 def departures(tables, *, noise):
     """Root of each pair's squared distance from independence after shrinking, by pair of columns."""
-    shares, told = share_of_each_state(tables, LAYOUT, noise=noise / 2)
+    shares, told = read_shares(tables, noise=noise)
     shrunk = shrunk_to_independence(tables, shares, told, LAYOUT, noise=noise)
     away = (shrunk - torch.outer(shares, shares)).square()
     blocks = [torch.split(part, list(LAYOUT.states), dim=1) for part in away.split(list(LAYOUT.states))]
@@ -264,86 +282,29 @@ def test_what_is_only_noise_shrinks_to_independence_and_relations_stay():
 
 
 def test_tables_of_nothing_but_noise_say_nothing():
-    """Noise stated three times as wide: kept only where chi squared of 6 exceeds 54, below 1e-8 a table."""
+    """Noise stated three times as wide: kept only where chi squared of 6 exceeds 52, below 1e-8 a table.
+
+    A table of 3 by 2 states has a departure in two directions only, of which both are small at times.
+    """
     uniform = torch.cat([torch.full((n,), 1 / n, dtype=torch.float64) for n in LAYOUT.states])
     exact = torch.outer(uniform, uniform).fill_diagonal_(0) + torch.diag(uniform)
+    kept = 0
     for seed in range(10):
         tables = noisy_tables(exact.numpy(), 0.01, seed=seed)
         assert not any(departures(tables, noise=0.03).values())
-        assert all(departures(tables, noise=0.003).values()), "and stated too small it would be kept"
+        kept += np.count_nonzero(list(departures(tables, noise=0.003).values()))
+    assert kept >= 50, "of sixty: and stated too small it would be kept"
 
 
 def test_shrunk_tables_are_symmetric_and_say_nothing_of_a_columns_own_block():
     exact = tables_statistic(PatientStates.one_row_each(planted(500)), LAYOUT) / 500
     tables = noisy_tables(exact, 0.01, seed=0)
-    shares, told = share_of_each_state(tables, LAYOUT, noise=0.005)
+    shares, told = read_shares(tables, noise=0.01)
     shrunk = shrunk_to_independence(tables, shares, told, LAYOUT, noise=0.01)
     torch.testing.assert_close(shrunk, shrunk.T, rtol=0, atol=1e-15)
     own = torch.block_diag(*(torch.ones(n, n) for n in LAYOUT.states)).bool()
     assert not shrunk[own].any()
     assert shrunk[~own].any()
-
-
-@pytest.mark.parametrize("noise", [0.0, 0.001, 0.1, 10.0, 1e6])
-def test_shares_lie_on_the_simplex_whatever_the_noise(noise):
-    exact = tables_statistic(PatientStates.one_row_each(planted(500)), LAYOUT) / 500
-    for seed in range(5):
-        shares, _ = share_of_each_state(noisy_tables(exact, 2 * noise, seed=seed), LAYOUT, noise=noise)
-        assert (shares > 0).all()
-        for block in torch.split(shares, list(LAYOUT.states)):
-            assert float(block.sum()) == pytest.approx(1.0, abs=1e-12)
-
-
-def test_without_noise_shares_are_the_diagonal():
-    exact = tables_statistic(PatientStates.one_row_each(planted(500)), LAYOUT) / 500
-    shares, _ = share_of_each_state(torch.from_numpy(exact), LAYOUT, noise=0.0)
-    np.testing.assert_allclose(shares.numpy(), np.diag(exact), atol=1e-6)
-
-
-def test_absent_states_get_next_to_nothing():
-    """200 states of which 4 are held: clipping at zero alone would give the absent half of the mass."""
-    layout = Layout(names=("a", "b"), states=(200, 3))
-    block = np.zeros(200)
-    block[[3, 50, 51, 199]] = [0.4, 0.3, 0.2, 0.1]
-    noise = 0.005
-    for seed in range(5):
-        noisy = block + np.random.default_rng(seed).normal(0, noise, 200)
-        diagonal = torch.from_numpy(np.concatenate([noisy, [0.5, 0.25, 0.25]]))
-        shares = share_of_each_state(torch.diag(diagonal), layout, noise=noise)[0][:200].numpy()
-        absent = shares[block == 0]
-        clipped = noisy.clip(min=0)
-        assert absent.sum() < 0.1 < (clipped / clipped.sum())[block == 0].sum()
-        assert absent.max() < 3 * noise
-        np.testing.assert_allclose(shares[block > 0], block[block > 0], atol=5 * noise)
-
-
-def tail_spread(missing, *, seed):
-    """Standard deviation of a geometric count in 0 to 60, read off noisy tables, over the true one."""
-    places = np.arange(61)
-    true = 0.5**places / (0.5**places).sum()
-    states = (61 + missing, 2)
-    layout = Layout(names=("count", "other"), states=states, missing=(bool(missing), False))
-    block = np.append(0.8 * true, 0.2) if missing else true
-    noise = 0.002
-    noisy = block + np.random.default_rng(seed).normal(0, noise, block.size)
-    diagonal = torch.from_numpy(np.concatenate([noisy, [0.5, 0.5]]))
-    shares, _ = share_of_each_state(torch.diag(diagonal), layout, noise=noise)
-    clipped = noisy[:61].clip(min=0)
-
-    def spread(mass):
-        mass = mass / mass.sum()
-        return np.sqrt(mass @ places**2 - (mass @ places) ** 2)
-
-    return spread(shares[:61].numpy()) / spread(true), spread(clipped) / spread(true)
-
-
-@pytest.mark.parametrize("missing", [0, 1], ids=["no missing", "a fifth missing, beside the highest bin"])
-def test_noise_does_not_become_a_long_tail(missing):
-    """A lone bin has to exceed four deviations: one of 50 does in 0.2 % of tables. Seeds are fixed."""
-    for seed in range(20):
-        ours, clipped = tail_spread(missing, seed=seed)
-        assert 0.7 < ours < 1.5
-        assert clipped > 2, "what clipping at zero alone would do"
 
 
 NARROW = {

@@ -15,17 +15,17 @@ from synthkit.domain.conditions import parse_conditions
 from synthkit.domain.privacy import EncoderProvenance
 from synthkit.errors import InputError
 from synthkit.training.artefact import HEADER, WEIGHTS, Model, load_model
-from synthkit.training.paper import PaperModel, PaperSettings, train_paper
 from synthkit.training.paper_artefact import open_model, save_paper
+from synthkit.training.paper_medvae import MedVaeSettings, PublishedMedVae, train_medvae
 from synthkit.training.single_site import Job, train_unsafe
 from synthkit.training.synthesis import synthesize
 
-SETTINGS = PaperSettings(epochs=2)
+SETTINGS = MedVaeSettings(epochs=2)
 
 
 @pytest.fixture(scope="module")
-def model() -> PaperModel:
-    return train_paper(ward_table(90), SETTINGS, seed=3, study="trial", site="north")
+def model() -> PublishedMedVae:
+    return train_medvae(ward_table(90), SETTINGS, seed=3, study="trial", site="north")
 
 
 @pytest.fixture
@@ -34,9 +34,9 @@ def folder(model, tmp_path):
     return tmp_path / "model"
 
 
-def opened(folder) -> PaperModel:
+def opened(folder) -> PublishedMedVae:
     found = open_model(folder)
-    assert isinstance(found, PaperModel)
+    assert isinstance(found, PublishedMedVae)
     return found
 
 

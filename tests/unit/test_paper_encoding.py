@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from small_ward import STAGES, WARD, ward_table
 
-from synthkit.data.paper_encoding import PaperEncoding, Role, prepare
+from synthkit.data.paper_columns import Role
+from synthkit.data.paper_encoding import PaperEncoding, prepare
 from synthkit.data.table import PatientTable
 from synthkit.domain.conditions import parse_conditions
 from synthkit.domain.schema import Column, Kind, Provenance, Schema

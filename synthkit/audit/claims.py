@@ -19,7 +19,9 @@ class Claims:
 
     `baseline_rate` is how often the same rule claims a person the table knows nothing of: the reference's
     rate, which equals the yield of claiming at random as often. `bounds` says whether PASS needs this
-    statistic's upper limit below tau; otherwise it can fail the table, and its best estimate must be below.
+    statistic's upper limit below tau; otherwise it can fail the table, and if it `holds` back a PASS its
+    best estimate must be below. A statistic with a high rate of chance successes does not: its best
+    estimate would stand above tau by chance alone at the sizes of single hospitals.
     """
 
     name: str
@@ -28,6 +30,7 @@ class Claims:
     holdout: np.ndarray
     baseline_rate: float
     bounds: bool = False
+    holds: bool = True
     stratum: str = "all"
 
     def __post_init__(self) -> None:
@@ -44,6 +47,7 @@ class Claims:
             members=self.members[members],
             holdout=self.holdout[holdout],
             baseline_rate=self.baseline_rate,
+            holds=False,
             stratum=stratum,
         )
 
@@ -64,7 +68,7 @@ class Scores:
         if not all(np.isfinite(part).all() for part in (self.members, self.holdout, self.reference)):
             raise ValueError("a score is not finite")
 
-    def claims_at(self, rate: float, *, name: str, bounds: bool = False) -> Claims:
+    def claims_at(self, rate: float, *, name: str, bounds: bool = False, holds: bool = True) -> Claims:
         """Claim everyone at or above the reference's top `rate`.
 
         A reference too short for the rate lends its highest score: the rate is then 1 / (size + 1).
@@ -85,4 +89,5 @@ class Scores:
             holdout=claim(self.holdout, self.holdout_ties),
             baseline_rate=rank / (size + 1),
             bounds=bounds,
+            holds=holds,
         )

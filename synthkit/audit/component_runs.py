@@ -42,6 +42,7 @@ A learning rate enters no privacy cost."""
 
 NARROW: dict[str, dict[str, float]] = {
     "medvae-sgd": {"hidden_1": 16, "hidden_2": 12, "hidden_3": 8, "latent": 8},
+    "mcm-sgd": {"hidden": 16},
 }
 """Narrow layers by generator: a step treats a coordinate alike in a layer of any width."""
 

@@ -6,6 +6,7 @@ usual limits, so no threshold is put on them here. Knows evidence; refuses to ju
 
 import numpy as np
 
+from synthkit.audit import identity
 from synthkit.audit.evidence import Evidence
 from synthkit.audit.membership import scores
 from synthkit.audit.presence import distance_scores
@@ -31,7 +32,7 @@ def describe(evidence: Evidence) -> dict[str, float]:
         ("distance", distance_scores(evidence, "distance")),
     ):
         figures[f"auc_{name}"] = auc(score.members, score.holdout)
-    return figures
+    return figures | identity.figures(evidence)
 
 
 def _median_ratio(first: np.ndarray, second: np.ndarray) -> float:

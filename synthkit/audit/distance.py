@@ -5,16 +5,26 @@ is scaled by its public range, never by the rows; two missing cells are at dista
 present one at distance 1; every value is first rounded as a release rounds it, so 12 and 12.0 are equal.
 """
 
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
+from threading import Lock
 
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from synthkit.domain.schema import Column, Kind, Schema
 
 MISSING_NUMBER = 2.0
 """Missing in the scaled matrix: at least 1 away from every present value; differences are capped at 1."""
+MAX_PLAIN = 255
+"""Columns whose differences a byte can count."""
+MANY_PAIRS = 50_000_000
+"""Pairs of rows from which more than one thread is worth its start."""
+MAX_THREADS = 4
 MAX_ONE_HOT = 64
 """Columns with more levels are compared code by code; the others by one matrix product."""
 QUERY_ROWS, POINT_ROWS = 128, 2048
@@ -146,6 +156,14 @@ def number_gaps(first: Rows, second: Rows) -> np.ndarray:
     return np.asarray(np.minimum(np.abs(first.numbers - second.numbers), 1.0))
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class View:
+    """Some parts of the columns taken together, in which `k` neighbours are wanted."""
+
+    parts: tuple[int, ...]
+    k: int = 1
+
+
 def nearest(
     queries: Rows,
     points: Rows,
@@ -163,25 +181,91 @@ def nearest(
         k: How many neighbours.
         exclude: Patient numbers of queries and of points; pairs of one patient are skipped.
     """
-    left, right = _Prepared(queries, space, weighted=True), _Prepared(points, space, weighted=False)
-    wide = space.codes[(space.codes > 0) & (points.levels > MAX_ONE_HOT)]
-    best = np.full((len(queries), k), np.inf, dtype=np.float32)
-    closest = np.zeros(len(queries), dtype=np.int64)
-    to_query = np.full(len(points), np.inf, dtype=np.float32)
-    for p in range(0, len(points), POINT_ROWS):
-        columns = slice(p, min(p + POINT_ROWS, len(points)))
-        cut = right.block(columns)
+    return nearest_in_views(queries, points, [space], [View(parts=(0,), k=k)], exclude=exclude)[0]
+
+
+def nearest_in_views(
+    queries: Rows,
+    points: Rows,
+    parts: Sequence[Space],
+    views: Sequence[View],
+    *,
+    exclude: tuple[np.ndarray, np.ndarray] | None = None,
+) -> list[Neighbours]:
+    """The same in several views of the columns at once, for little more than the price of the widest.
+
+    Args:
+        queries: As in `nearest`.
+        points: As in `nearest`.
+        parts: Distances over columns that no two of them share.
+        views: Which parts' sum each result is about.
+        exclude: As in `nearest`.
+    """
+    left = [_Prepared(queries, part, weighted=True) for part in parts]
+    right = [_Prepared(points, part, weighted=False) for part in parts]
+    wide = [part.codes[(part.codes > 0) & (points.levels > MAX_ONE_HOT)] for part in parts]
+    searches = [_Search(len(queries), len(points), view.k) for view in views]
+    lock = Lock()
+
+    def compare(columns: slice) -> None:
+        cuts = [side.block(columns) for side in right]
         for q in range(0, len(queries), QUERY_ROWS):
             rows = slice(q, min(q + QUERY_ROWS, len(queries)))
-            block = _block(left.block(rows), cut, space, wide)
-            if exclude is not None:
-                block[exclude[0][rows, None] == exclude[1][None, columns]] = np.inf
-            here = block.argmin(axis=1)
-            closer = block[np.arange(len(block)), here] < best[rows].min(axis=1)
-            closest[rows] = np.where(closer, here + p, closest[rows])
-            best[rows] = _smallest(np.concatenate((best[rows], _smallest(block, k)), axis=1), k)
-            np.minimum(to_query[columns], block.min(axis=0), out=to_query[columns])
-    return Neighbours(distances=np.sort(best, axis=1), closest=closest, to_query=to_query)
+            blocks = [
+                _block(side.block(rows), cut, part, weights)
+                for side, cut, part, weights in zip(left, cuts, parts, wide, strict=True)
+            ]
+            apart = None if exclude is None else exclude[0][rows, None] == exclude[1][None, columns]
+            for view, search in zip(views, searches, strict=True):
+                block = blocks[view.parts[0]]
+                for part_index in view.parts[1:]:
+                    block = block + blocks[part_index]
+                search.meet(rows, columns, block if apart is None else np.where(apart, np.inf, block), lock)
+
+    starts = range(0, len(points), POINT_ROWS)
+    in_parallel(compare, [slice(p, min(p + POINT_ROWS, len(points))) for p in starts], len(queries))
+    return [search.result() for search in searches]
+
+
+def in_parallel(compare: Callable[[slice], None], slices: Sequence[slice], queries: int) -> None:
+    """Compare each slice of the points with all queries, on several threads where there is much to do."""
+    threads = min(MAX_THREADS, os.cpu_count() or 1, len(slices))
+    if threads == 1 or queries * slices[-1].stop < MANY_PAIRS:
+        for part in slices:
+            compare(part)
+        return
+    # The arrays' own threads would contend with these.
+    with threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
+        list(pool.map(compare, slices))
+
+
+class _Search:
+    """The nearest points so far."""
+
+    def __init__(self, queries: int, points: int, k: int) -> None:
+        self._k = k
+        self._best = np.full((queries, k), np.inf, dtype=np.float32)
+        self._closest = np.zeros(queries, dtype=np.int64)
+        self._to_query = np.full(points, np.inf, dtype=np.float32)
+
+    def meet(self, rows: slice, columns: slice, block: np.ndarray, lock: Lock) -> None:
+        """Take one block of distances, (rows, columns), into account; in whatever order blocks come."""
+        here = block.argmin(axis=1)
+        least, place = block[np.arange(len(block)), here], here + columns.start
+        smallest = _smallest(block, self._k)
+        np.minimum(self._to_query[columns], block.min(axis=0), out=self._to_query[columns])
+        with lock:
+            best = self._best[rows].min(axis=1)
+            # The first of equally near points, whichever thread met it first.
+            closer = (least < best) | ((least == best) & (place < self._closest[rows]))
+            self._closest[rows] = np.where(closer, place, self._closest[rows])
+            self._best[rows] = _smallest(np.concatenate((self._best[rows], smallest), axis=1), self._k)
+
+    def result(self) -> Neighbours:
+        """All blocks have been met."""
+        return Neighbours(
+            distances=np.sort(self._best, axis=1), closest=self._closest, to_query=self._to_query
+        )
 
 
 def _smallest(block: np.ndarray, k: int) -> np.ndarray:
@@ -190,17 +274,26 @@ def _smallest(block: np.ndarray, k: int) -> np.ndarray:
         return np.asarray(block.min(axis=1, keepdims=True))
     if block.shape[1] <= k:
         return block
+    if k == 2:
+        rows, first = np.arange(len(block)), block.argmin(axis=1)
+        least = block[rows, first]
+        block[rows, first] = np.inf
+        second = block.min(axis=1)
+        block[rows, first] = least
+        return np.stack((least, second), axis=1)
     return np.partition(block, k - 1, axis=1)[:, :k]
 
 
 @dataclass(frozen=True, eq=False)
 class _Block:
-    """One slice of rows ready to be compared: `numbers` (columns, rows) weighted, `one_hot` (rows, levels)
-    of the narrow columns, `wide` (columns, rows) codes of the others.
+    """One slice of rows ready to be compared: `numbers` (columns, rows) weighted; of the narrow columns
+    `one_hot` (rows, levels), or `plain` (columns, rows) bytes where all weigh 1; `wide` (columns, rows) codes
+    of the others.
     """
 
     numbers: np.ndarray
     one_hot: np.ndarray
+    plain: np.ndarray
     wide: np.ndarray
 
 
@@ -210,7 +303,11 @@ class _Prepared:
     def __init__(self, rows: Rows, space: Space, *, weighted: bool) -> None:
         seen = space.numbers > 0
         self._numbers = np.ascontiguousarray((rows.numbers * space.numbers)[:, seen].T)
-        self._narrow = np.flatnonzero((space.codes > 0) & (rows.levels <= MAX_ONE_HOT))
+        narrow = np.flatnonzero((space.codes > 0) & (rows.levels <= MAX_ONE_HOT))
+        # Counting bytes that differ is many times faster than a matrix product, where it says the same.
+        is_plain = narrow.size <= MAX_PLAIN and bool((space.codes[narrow] == 1.0).all())
+        self._plain: np.ndarray = narrow if is_plain else narrow[:0]
+        self._narrow: np.ndarray = narrow[:0] if is_plain else narrow
         self._wide = np.flatnonzero((space.codes > 0) & (rows.levels > MAX_ONE_HOT))
         self._starts = np.concatenate(([0], np.cumsum(rows.levels[self._narrow]))).astype(np.int64)
         # The weight stands on one side only, so equal rows agree on it to the last bit.
@@ -223,14 +320,21 @@ class _Prepared:
         one_hot = np.zeros((len(codes), int(self._starts[-1])), dtype=np.float32)
         for column, start, value in zip(self._narrow, self._starts, self._values, strict=False):
             one_hot[np.arange(len(codes)), start + codes[:, column] + 1] = value
-        return _Block(self._numbers[:, rows], one_hot, np.ascontiguousarray(codes[:, self._wide].T))
+        plain = np.ascontiguousarray((codes[:, self._plain].T + 1).astype(np.uint8))
+        return _Block(self._numbers[:, rows], one_hot, plain, np.ascontiguousarray(codes[:, self._wide].T))
 
 
 def _block(left: _Block, right: _Block, space: Space, wide: np.ndarray) -> np.ndarray:
     """(left rows, right rows) float32 distances; `wide` holds the weights of the wide columns."""
-    narrow_total = np.float32(space.codes.sum() - wide.sum())
-    total = narrow_total - left.one_hot @ right.one_hot.T
-    np.maximum(total, 0.0, out=total)
+    if left.one_hot.shape[1]:
+        narrow_total = np.float32(space.codes.sum() - wide.sum())
+        total = narrow_total - left.one_hot @ right.one_hot.T
+        np.maximum(total, 0.0, out=total)
+    else:
+        differing = np.zeros((left.plain.shape[1], right.plain.shape[1]), dtype=np.uint8)
+        for bytes_a, bytes_b in zip(left.plain, right.plain, strict=True):
+            differing += (bytes_a[:, None] != bytes_b[None, :]).view(np.uint8)
+        total = differing.astype(np.float32)
     gap = np.empty_like(total)
     for a, b, weight in zip(left.numbers, right.numbers, space.numbers[space.numbers > 0], strict=True):
         np.subtract(a[:, None], b[None, :], out=gap)

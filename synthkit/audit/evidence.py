@@ -5,19 +5,25 @@ rows counts once, by the row most exposed); scales, weights and strata come from
 that under no leak a member's figures and a holdout patient's are exchangeable.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from synthkit.audit.bins import binned
 from synthkit.audit.distance import (
     Rows,
     Space,
+    View,
     encode,
     nearest,
+    nearest_in_views,
     number_gaps,
     public_space,
     reference_space,
 )
+from synthkit.audit.people import Grouping
+from synthkit.audit.secrets import secret_columns
 from synthkit.data.table import PatientTable, SyntheticTable
 
 NEIGHBOURS = 5
@@ -64,12 +70,59 @@ class Exposure:
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class RealRows:
+    """One real set, row by row: `rows` encoded, `bins` (rows, columns) coarse, `people` who owns which.
+
+    Positions of the closest synthetic row: `by_half` (2, rows), seen on one half of the columns and on the
+    other; `without_secrets` (rows,), seen on all columns but the secrets. `open_distance` (rows,) is the
+    distance of the latter. `copy_scores` (releases, rows) as the exposure's, for this table and then for
+    each earlier release; `loneliness` (rows,) is the mean distance to 5 reference neighbours, above 0.
+    """
+
+    rows: Rows
+    bins: np.ndarray
+    people: Grouping
+    by_half: np.ndarray
+    without_secrets: np.ndarray
+    open_distance: np.ndarray
+    copy_scores: np.ndarray
+    loneliness: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class RealSets:
+    """The three real sets, row by row."""
+
+    members: RealRows
+    holdout: RealRows
+    reference: RealRows
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class SyntheticRows:
+    """The synthetic table: `rows` encoded and `bins` (rows, columns) coarse."""
+
+    rows: Rows
+    bins: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Evidence:
-    """The three sets' exposures."""
+    """The three sets' exposures, and the rows behind them for the attacks that count by themselves.
+
+    `names` are the columns in the encoded order, numeric ones first; `secrets` are positions among them;
+    `known` (columns,) marks the first half, the partial attacker's. Random choices derive from `seed`.
+    """
 
     members: Exposure
     holdout: Exposure
     reference: Exposure
+    real: RealSets
+    synthetic: SyntheticRows
+    names: tuple[str, ...]
+    secrets: tuple[int, ...]
+    known: np.ndarray
+    seed: int
 
     @property
     def coincidence_rarity(self) -> float:
@@ -82,17 +135,24 @@ class Evidence:
         """Rarity above which a patient is in the rare stratum, by the reference."""
         return float(np.quantile(self.reference.rarity, 1.0 - RARE_SHARE))
 
+    def rng(self, purpose: int) -> np.random.Generator:
+        """A generator of one attack's own: no attack's draws depend on whether another ran."""
+        return np.random.default_rng((self.seed, purpose))
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Views:
-    """The encoded tables and the three distances in which they are compared."""
+    """The encoded tables and the distances in which they are compared."""
 
     reference: Rows
     synthetic: Rows
-    public: Space
+    earlier: list[Rows]
     weighted: Space
-    partial: Space
-    reference_patients: np.ndarray
+    parts: tuple[Space, ...]
+
+
+FULL, FIRST_HALF = View(parts=(0, 1, 2, 3), k=2), View(parts=(0, 2))
+SECOND_HALF, WITHOUT_SECRETS = View(parts=(1, 3)), View(parts=(0, 1))
 
 
 def gather(
@@ -101,32 +161,54 @@ def gather(
     holdout: PatientTable,
     reference: PatientTable,
     synthetic: SyntheticTable,
+    earlier: Sequence[SyntheticTable] = (),
     seed: int,
 ) -> Evidence:
-    """Measure the three real sets against the synthetic table.
+    """Measure the three real sets against the synthetic table, and against earlier releases.
 
     The partial attacker knows half of the columns, drawn with `seed`; so are the ties' breakers.
     """
-    frames = [members.frame, holdout.frame, reference.frame, synthetic.frame]
-    *sets, made = encode(members.schema, frames)
+    real = (members, holdout, reference)
+    frames = [table.frame for table in real] + [table.frame for table in (synthetic, *earlier)]
+    encoded = encode(members.schema, frames)
+    sets, made = encoded[:3], encoded[3]
+    *bins, made_bins = binned([*sets, made], sets[2])
     rng = np.random.default_rng(seed)
     width = len(members.schema)
     known = np.zeros(width, dtype=bool)
     known[rng.permutation(width)[: (width + 1) // 2]] = True
-    twins = _twins(sets, [members.patients, holdout.patients, reference.patients])
+    names, secrets = secret_columns(members.schema, bins[2])
+    twins = _twins(sets, [table.patients for table in real])
     views = _Views(
         reference=sets[2],
         synthetic=made,
-        public=public_space(made),
+        earlier=encoded[4:],
         weighted=reference_space(sets[2], seed=seed),
-        partial=public_space(made, known),
-        reference_patients=reference.patients,
+        parts=_parts(made, known, np.isin(np.arange(width), secrets)),
     )
+    people = [Grouping.of(table.patients) for table in real]
+    found = [
+        _expose(*part, views=views, tie=rng.random(len(part[2])))
+        for part in zip(sets, bins, people, twins, strict=True)
+    ]
+    exposures, rows = zip(*found, strict=True)
     return Evidence(
-        members=_expose(sets[0], members.patients, twins[0], views, rng),
-        holdout=_expose(sets[1], holdout.patients, twins[1], views, rng),
-        reference=_expose(sets[2], reference.patients, twins[2], views, rng),
+        members=exposures[0],
+        holdout=exposures[1],
+        reference=exposures[2],
+        real=RealSets(members=rows[0], holdout=rows[1], reference=rows[2]),
+        synthetic=SyntheticRows(rows=made, bins=made_bins),
+        names=names,
+        secrets=secrets,
+        known=known,
+        seed=seed,
     )
+
+
+def _parts(rows: Rows, known: np.ndarray, secret: np.ndarray) -> tuple[Space, ...]:
+    """Gower's distance over the open columns of both halves, then over their secret ones."""
+    quarters = (known & ~secret, ~known & ~secret, known & secret, ~known & secret)
+    return tuple(public_space(rows, columns) for columns in quarters)
 
 
 def _twins(sets: list[Rows], patients: list[np.ndarray]) -> list[np.ndarray]:
@@ -143,52 +225,42 @@ def _twins(sets: list[Rows], patients: list[np.ndarray]) -> list[np.ndarray]:
 
 
 def _expose(
-    rows: Rows, patients: np.ndarray, twins: np.ndarray, views: _Views, rng: np.random.Generator
-) -> Exposure:
+    rows: Rows, bins: np.ndarray, people: Grouping, twins: np.ndarray, *, views: _Views, tie: np.ndarray
+) -> tuple[Exposure, RealRows]:
     """All figures of one set; a reference patient is never its own neighbour."""
-    exclude = (patients, views.reference_patients) if rows is views.reference else None
-    near = nearest(rows, views.synthetic, views.public, k=2)
-    weighted = nearest(rows, views.synthetic, views.weighted, k=1).distances[:, 0]
-    partial = nearest(rows, views.synthetic, views.partial, k=1).distances[:, 0]
-    people = nearest(rows, views.reference, views.weighted, k=NEIGHBOURS, exclude=exclude).distances
-    rarity = people.mean(axis=1)
-    smooth = SMOOTHING / (rows.numbers.shape[1] + rows.codes.shape[1])
-    first = near.distances[:, 0]
+    exclude = (people.owner, people.owner) if rows is views.reference else None
+    wanted = (FULL, FIRST_HALF, SECOND_HALF, WITHOUT_SECRETS)
+    near, first, second, unsecret = nearest_in_views(rows, views.synthetic, views.parts, wanted)
+    weighted = [
+        nearest(rows, release, views.weighted, k=1).distances[:, 0]
+        for release in (views.synthetic, *views.earlier)
+    ]
+    others = nearest(rows, views.reference, views.weighted, k=NEIGHBOURS, exclude=exclude).distances
+    rarity = others.mean(axis=1)
+    smooth = np.float32(SMOOTHING / (rows.numbers.shape[1] + rows.codes.shape[1]))
+    copy_scores = np.log((rarity + smooth) / (np.stack(weighted) + smooth))
     closest = views.synthetic.take(near.closest)
     alike = (number_gaps(rows, closest) <= NEAR_VERBATIM + 1e-6).all(axis=1)
-    verbatim = alike & (rows.codes == closest.codes).all(axis=1) & (people[:, 0] > weighted)
-    order = _Grouping.of(patients)
-    return Exposure(
-        exact=order.largest(np.isin(rows.keys, views.synthetic.keys)),
-        near_verbatim=order.largest(verbatim),
-        distance=order.smallest(first),
-        second=order.smallest(near.distances[:, 1]),
-        partial=order.smallest(partial),
-        copy_score=order.largest(np.log((rarity + smooth) / (weighted + smooth))),
-        rarity=order.largest(rarity),
-        twin=order.largest(twins),
-        tie=rng.random(order.starts.size),
+    verbatim = alike & (rows.codes == closest.codes).all(axis=1) & (others[:, 0] > weighted[0])
+    exposure = Exposure(
+        exact=people.largest(np.isin(rows.keys, views.synthetic.keys)),
+        near_verbatim=people.largest(verbatim),
+        distance=people.smallest(near.distances[:, 0]),
+        second=people.smallest(near.distances[:, 1]),
+        partial=people.smallest(first.distances[:, 0]),
+        copy_score=people.largest(copy_scores[0]),
+        rarity=people.largest(rarity),
+        twin=people.largest(twins),
+        tie=tie,
         to_query=near.to_query,
     )
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Grouping:
-    """Rows sorted by patient."""
-
-    order: np.ndarray
-    starts: np.ndarray
-
-    @classmethod
-    def of(cls, patients: np.ndarray) -> "_Grouping":
-        """Group rows of equal patient number."""
-        order = np.argsort(patients, kind="stable")
-        return cls(order=order, starts=np.unique(patients[order], return_index=True)[1])
-
-    def largest(self, values: np.ndarray) -> np.ndarray:
-        """Each patient's largest value."""
-        return np.asarray(np.maximum.reduceat(values[self.order], self.starts))
-
-    def smallest(self, values: np.ndarray) -> np.ndarray:
-        """Each patient's smallest value."""
-        return np.asarray(np.minimum.reduceat(values[self.order], self.starts))
+    return exposure, RealRows(
+        rows=rows,
+        bins=bins,
+        people=people,
+        by_half=np.stack((first.closest, second.closest)),
+        without_secrets=unsecret.closest,
+        open_distance=unsecret.distances[:, 0],
+        copy_scores=copy_scores,
+        loneliness=rarity + smooth,
+    )

@@ -33,7 +33,7 @@ def overlapping_sets(sets: dict[str, PatientTable], *, seed: int) -> tuple[str, 
     return tuple(
         f"{first} and {second} share patients: identical records far beyond chance"
         for first, second in combinations(prints, 2)
-        if _chance_of_split(prints[first], prints[second], rng) < LEVEL
+        if chance_of_split(prints[first], prints[second], rng) < LEVEL
     )
 
 
@@ -44,7 +44,7 @@ def _fingerprints(keys: np.ndarray, patients: np.ndarray) -> list[bytes]:
     return [hashlib.sha256(group.tobytes()).digest() for group in np.split(keys[order], starts[1:])]
 
 
-def _chance_of_split(first: list[bytes], second: list[bytes], rng: np.random.Generator) -> float:
+def chance_of_split(first: list[bytes], second: list[bytes], rng: np.random.Generator) -> float:
     """Probability that a random split separates at least as many identical pairs."""
     n, m = len(first), len(second)
     shuffled = rng.permutation(n + m)

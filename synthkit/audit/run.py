@@ -15,13 +15,27 @@ is for the site's own eyes: `AuditReport.coarse` is what may leave.
 """
 
 import platform
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
 from typing import TypeVar
 
-from synthkit.audit import copies, diagnostics, membership, presence
+from synthkit.audit import (
+    agreement,
+    attribute,
+    classifier,
+    copies,
+    diagnostics,
+    identity,
+    linkability,
+    membership,
+    presence,
+    releases,
+    singling_out,
+    tracing,
+    white_box,
+)
 from synthkit.audit.baseline import BlindBaseline, blind_baseline
 from synthkit.audit.claims import Claims
 from synthkit.audit.evidence import Evidence, gather
@@ -42,6 +56,14 @@ ATTACKS: dict[str, Attack] = {
     presence.NEAR: presence.near_match,
     presence.EXACT: presence.exact_match,
     presence.PARTIAL: presence.partial_match,
+    agreement.NAME: agreement.share,
+    tracing.NAME: tracing.trace,
+    classifier.NAME: classifier.classify,
+    singling_out.NAME: singling_out.single_out,
+    linkability.NAME: linkability.link,
+    attribute.NAME: attribute.infer,
+    identity.NAME: identity.disclose,
+    releases.NAME: releases.combine,
 }
 """The pre-registered battery; every table meets all of it."""
 
@@ -58,6 +80,18 @@ class _Findings:
     diagnostics: dict[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Matter:
+    """What is judged, and by which rules."""
+
+    sets: dict[str, PatientTable]
+    synthetic: SyntheticTable
+    earlier: tuple[SyntheticTable, ...]
+    model: white_box.Weights | None
+    rules: AuditRules
+    seed: int
+
+
 class _StepFailedError(Exception):
     """A step raised or yielded no number; the text names the step, never the data."""
 
@@ -68,6 +102,8 @@ def run_audit(
     holdout: PatientTable,
     reference: PatientTable,
     synthetic: SyntheticTable,
+    earlier: Sequence[SyntheticTable] = (),
+    model: white_box.Weights | None = None,
     rules: AuditRules,
     policy_digest: str,
     attempt: int = 1,
@@ -81,6 +117,8 @@ def run_audit(
         holdout: Patients of the same population it never saw.
         reference: Further such patients; thresholds, weights and strata come from them alone.
         synthetic: The very table that is to leave.
+        earlier: Tables released before from the same patients: what can be learnt from all of them together.
+        model: The generator whose weights a second attacker holds. Its figures do not move the verdict.
         rules: The policy's limits, frozen before this call.
         policy_digest: Digest of the policy the rules come from; bound into the report.
         attempt: Which candidate of this asset and study this is, from 1.
@@ -92,9 +130,12 @@ def run_audit(
         SchemaError: The four tables do not share their columns.
     """
     sets = {"members": members, "holdout": holdout, "reference": reference}
-    _check_request(sets, synthetic, rules, attempt)
+    matter = _Matter(
+        sets=sets, synthetic=synthetic, earlier=tuple(earlier), model=model, rules=rules, seed=seed
+    )
+    _check_request(matter, attempt)
     try:
-        findings = _examine(sets, synthetic, rules, seed, progress or (lambda _: None))
+        findings = _examine(matter, progress or (lambda _: None))
     except _StepFailedError as error:
         findings = _invalid(str(error))
     return AuditReport(
@@ -104,40 +145,38 @@ def run_audit(
         hard_rules=findings.hard_rules,
         diagnostics=findings.diagnostics,
         table_digest=synthetic.digest,
+        earlier=tuple(table.digest for table in earlier),
         schema_digest=synthetic.schema.digest,
         policy_digest=policy_digest,
         max_advantage=rules.max_advantage,
         alpha=rules.alpha,
         attempt=attempt,
         seed=seed,
+        sizes={name: part.patient_count for name, part in sets.items()} | {"synthetic": len(synthetic)},
         versions={"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
     )
 
 
-def _check_request(
-    sets: dict[str, PatientTable], synthetic: SyntheticTable, rules: AuditRules, attempt: int
-) -> None:
+def _check_request(matter: _Matter, attempt: int) -> None:
     """Step 1: what is refused instead of judged."""
-    if not 1 <= attempt <= rules.max_attempts:
+    if not 1 <= attempt <= matter.rules.max_attempts:
         raise PolicyError(
             "this attempt is beyond the number the policy allows",
             rule="audit.max_attempts",
             fix="regenerating until a table passes is selection; the officer decides on the last one",
         )
-    columns = synthetic.schema.columns
-    if any(table.schema.columns != columns for table in sets.values()):
+    columns = matter.synthetic.schema.columns
+    schemas = [table.schema for table in matter.sets.values()] + [table.schema for table in matter.earlier]
+    if any(schema.columns != columns for schema in schemas):
         raise SchemaError("the audit's tables do not share their columns", fix="read all with one schema")
+    if matter.model is not None and matter.model.schema.columns != columns:
+        raise SchemaError("the model was trained with other columns", fix="leave the model out")
 
 
-def _examine(
-    sets: dict[str, PatientTable],
-    synthetic: SyntheticTable,
-    rules: AuditRules,
-    seed: int,
-    progress: Callable[[str], None],
-) -> _Findings:
+def _examine(matter: _Matter, progress: Callable[[str], None]) -> _Findings:
     """Steps 2 to 7."""
-    reasons = _too_small(sets, synthetic)
+    sets, seed = matter.sets, matter.seed
+    reasons = _too_small(matter)
     if reasons:
         return _invalid(*reasons)
     progress("are the sets disjoint")
@@ -151,43 +190,57 @@ def _examine(
             "members and holdout can be told apart without the synthetic table: not a random split"
         )
     progress("distances")
-    evidence = _guarded("distances", lambda: gather(**sets, synthetic=synthetic, seed=seed))
-    return _attack(evidence, blind, rules, progress)
+    evidence = _guarded(
+        "distances",
+        lambda: gather(**sets, synthetic=matter.synthetic, earlier=matter.earlier, seed=seed),
+    )
+    return _attack(matter, evidence, blind, progress)
 
 
 def _attack(
-    evidence: Evidence, blind: BlindBaseline, rules: AuditRules, progress: Callable[[str], None]
+    matter: _Matter, evidence: Evidence, blind: BlindBaseline, progress: Callable[[str], None]
 ) -> _Findings:
     """Steps 6 and 7."""
-    claims: list[Claims] = []
+    rules = matter.rules
+    attacks: dict[str, Callable[[], tuple[Claims, ...]]] = {
+        name: partial(attack, evidence) for name, attack in ATTACKS.items()
+    }
+    if matter.model is not None:
+        attacks[white_box.NAME] = partial(white_box.explain, matter.model, matter.sets, evidence)
+    claims: dict[str, tuple[Claims, ...]] = {}
     failures: list[str] = []
-    for name, attack in ATTACKS.items():
+    for name, attack in attacks.items():
         progress(name)
         try:
-            claims += _guarded(name, partial(attack, evidence))
+            claims[name] = _guarded(name, attack)
         except _StepFailedError as error:
             failures.append(str(error))
     if failures:
         return _invalid(*failures)
     progress("verdict")
+    aside = claims.pop(white_box.NAME, ())
+    family = [claim for group in claims.values() for claim in group]
     level = rules.alpha / rules.max_attempts
     hard_rules = _guarded("copied patients", lambda: copies.copied_rare_patients(evidence, level=level))
-    results = _guarded("statistics", lambda: measure(claims, rules))
-    broken = [f"{result.name}: did not yield a number" for result in results if has_nan(result)]
+    hard_rules += _guarded("identity rule", lambda: identity.above_limit(evidence, level=level))
+    results = _guarded("statistics", lambda: measure(family, rules))
+    shown = _guarded("statistics", lambda: tuple(replace(r, decides=False) for r in measure(aside, rules)))
+    broken = [f"{result.name}: did not yield a number" for result in (*results, *shown) if has_nan(result)]
     if broken:
         return _invalid(*broken)
     figures = _guarded("diagnostics", lambda: diagnostics.describe(evidence))
     return _Findings(
-        judgement=judge(claims, results, hard_rules, rules, reference_size=len(evidence.reference)),
-        attacks=results,
+        judgement=judge(family, results, hard_rules, rules, reference_size=len(evidence.reference)),
+        attacks=(*results, *shown),
         hard_rules=hard_rules,
         diagnostics={**figures, "auc_blind_baseline": blind.auc},
     )
 
 
-def _too_small(sets: dict[str, PatientTable], synthetic: SyntheticTable) -> tuple[str, ...]:
-    small = [name for name, table in sets.items() if table.patient_count < MIN_PATIENTS]
-    small += ["synthetic"] * (len(synthetic) < MIN_PATIENTS)
+def _too_small(matter: _Matter) -> tuple[str, ...]:
+    small = [name for name, table in matter.sets.items() if table.patient_count < MIN_PATIENTS]
+    small += ["synthetic"] * (len(matter.synthetic) < MIN_PATIENTS)
+    small += ["an earlier release"] * any(len(table) < MIN_PATIENTS for table in matter.earlier)
     return tuple(f"{name}: too few rows for the statistics to exist" for name in small)
 
 

@@ -74,17 +74,25 @@ def fisher_greater(successes: int, trials: int, control: int, control_trials: in
     return float(min(1.0, stats.hypergeom.sf(successes - 1, total, claims, trials)))
 
 
-def holm(p_values: Sequence[float]) -> tuple[float, ...]:
+def holm(p_values: Sequence[float], weights: Sequence[float] | None = None) -> tuple[float, ...]:
     """Holm's adjusted p values, in the order given.
 
-    Source: Holm 1979, Scandinavian Journal of Statistics 6:65.
+    Args:
+        p_values: One a hypothesis.
+        weights: Positive, summing to 1: each hypothesis' share of the level before any is rejected. Equal
+            if None.
+
+    Source: Holm 1979, Scandinavian Journal of Statistics 6:65, section 3 for the weights.
     """
-    order = np.argsort(p_values, kind="stable")
+    shares = np.full(len(p_values), 1.0 / max(1, len(p_values))) if weights is None else np.asarray(weights)
+    ratios = np.asarray(p_values, dtype=float) / shares
+    order = np.argsort(ratios, kind="stable")
     adjusted = np.empty(len(p_values))
-    running = 0.0
-    for rank, index in enumerate(order):
-        running = max(running, (len(p_values) - rank) * float(p_values[index]))
+    running, left = 0.0, 1.0
+    for index in order:
+        running = max(running, left * float(ratios[index]))
         adjusted[index] = min(1.0, running)
+        left -= float(shares[index])
     return tuple(float(value) for value in adjusted)
 
 
@@ -98,8 +106,9 @@ def minimum_detectable_effect(
     the control group and the discreteness of the exact test. 1.0 when nothing could be found.
     """
     points = (np.arange(QUADRATURE_POINTS) + 0.5) / QUADRATURE_POINTS
-    controls = stats.binom.ppf(points, control_trials, control_rate).astype(np.int64)
-    needed = _critical_counts(trials, controls, control_trials, level)
+    quantiles = stats.binom.ppf(points, control_trials, control_rate).astype(np.int64)
+    controls, places = np.unique(quantiles, return_inverse=True)
+    needed = _critical_counts(trials, controls, control_trials, level)[places]
 
     def found(advantage: float) -> float:
         return float(np.mean(stats.binom.sf(needed - 1, trials, min(1.0, control_rate + advantage))))

@@ -4,15 +4,20 @@ Knows counts and the policy's limits; refuses to see a row. The rules, in order 
 
 1. INVALID: a precondition does not hold, or an attack failed to produce a number (`run` finds these).
 2. FAIL: a hard rule fires, or a Holm-adjusted one-sided p value over *all* statistics, the rare stratum and
-   the 10 % and 50 % points included, is below alpha / max_attempts.
+   the 10 % and 50 % points included, is below alpha / max_attempts. The bounding statistics share one half
+   of that level and all others the other half, so that a further attack does not weaken those that a PASS
+   rests on.
 3. PASS: for every bounding statistic (all patients: the 1 % points of the two attacks that know whole
-   records, and exact match) the one-sided upper limit, Bonferroni over these statistics at
-   alpha / max_attempts, is below tau and the detectable effect at most tau; every other all-patients
-   statistic's best estimate is below tau; and the reference is large enough for a 1 % threshold to exist.
+   records and need no training, and exact match) the one-sided upper limit, Bonferroni over these
+   statistics at alpha / max_attempts, is below tau and the detectable effect at most tau; the best estimate
+   of every other statistic at a set rate (membership and presence, all patients) is below tau; and the
+   reference is large enough for a 1 % threshold to exist.
 4. INCONCLUSIVE: everything else, with the detectable effect and what would be needed.
 
 The 10 % and 50 % points and the stratum can fail a table but do not bound a PASS: at the sizes of single
-hospitals their intervals are wider than any useful tau, whatever the generator does.
+hospitals their intervals are wider than any useful tau, whatever the generator does. The attacks after the
+Working Party's three criteria can fail a table too; as their chance successes may be half of all patients,
+their best estimates do not hold back a PASS.
 """
 
 from collections.abc import Sequence
@@ -43,13 +48,24 @@ def measure(claims: Sequence[Claims], rules: AuditRules) -> tuple[AttackResult, 
     The advantage's interval has its upper end at the one-sided level that a PASS needs.
     """
     p_values = [statistics.fisher_greater(*_counts(claim)) for claim in claims]
-    adjusted = statistics.holm(p_values)
+    weights = _weights(claims)
+    adjusted = statistics.holm(p_values, weights)
     bounding = max(1, sum(claim.bounds for claim in claims))
     share = rules.alpha / rules.max_attempts
     return tuple(
-        _result(claim, p, p_adjusted, level=share / len(claims), confidence=1.0 - 2.0 * share / bounding)
-        for claim, p, p_adjusted in zip(claims, p_values, adjusted, strict=True)
+        _result(claim, p, p_adjusted, level=share * weight, confidence=1.0 - 2.0 * share / bounding)
+        for claim, p, p_adjusted, weight in zip(claims, p_values, adjusted, weights, strict=True)
     )
+
+
+def _weights(claims: Sequence[Claims]) -> tuple[float, ...]:
+    """Each statistic's share of the level: half of it is the bounding ones', half all others'.
+
+    So another attack costs the ones that a PASS rests on none of their power.
+    """
+    kinds = [claim.bounds for claim in claims]
+    groups = len(set(kinds))
+    return tuple(1.0 / (groups * kinds.count(kind)) for kind in kinds)
 
 
 def _counts(claim: Claims) -> tuple[int, int, int, int]:
@@ -108,8 +124,8 @@ def judge(
         return Judgement(verdict=Verdict.FAIL, reasons=(*hard_rules, *reasons))
     doubts = [
         doubt
-        for claim, result in zip(claims, results, strict=True)
-        if (doubt := _doubt(claim, result, rules, family=len(claims)))
+        for claim, result, weight in zip(claims, results, _weights(claims), strict=True)
+        if (doubt := _doubt(claim, result, rules, weight=weight))
     ]
     if reference_size < MIN_REFERENCE:
         doubts.append("the reference is too small for a threshold at a false-positive rate of 1 %")
@@ -127,11 +143,11 @@ def judge(
     )
 
 
-def _doubt(claim: Claims, result: AttackResult, rules: AuditRules, *, family: int) -> str:
+def _doubt(claim: Claims, result: AttackResult, rules: AuditRules, *, weight: float) -> str:
     """Why this statistic does not support a PASS, or nothing."""
     tau = rules.max_advantage
     if not claim.bounds:
-        is_high = claim.stratum == "all" and result.advantage >= tau
+        is_high = claim.holds and result.advantage >= tau
         return f"{_label(result)}: the best estimate is not below {tau:g}, though not significant" * is_high
     effect = result.minimum_detectable_effect
     if effect > tau:
@@ -139,7 +155,7 @@ def _doubt(claim: Claims, result: AttackResult, rules: AuditRules, *, family: in
             claim.members.size,
             claim.holdout.size,
             control_rate=_control_rate(claim),
-            level=rules.alpha / rules.max_attempts / family,
+            level=rules.alpha / rules.max_attempts * weight,
             target=tau,
         )
         return (

@@ -15,6 +15,9 @@ COARSE_EFFECTS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 """How finely a detectable effect leaves the site. It follows from the numbers of patients: to a hundredth it
 would tell a hospital of about a hundred how many it has, give or take two."""
 
+HIDDEN_COLUMN = "secret"
+"""Before the name of the column that attribute inference is after, in its statistic's name."""
+
 EVERYONE = "all"
 """The stratum that no patient is outside of."""
 
@@ -189,7 +192,7 @@ class AuditReport:
             "attacks": [
                 {
                     "name": attack.name,
-                    "statistic": attack.statistic,
+                    "statistic": _coarse_statistic(attack.statistic),
                     "minimum_detectable_effect": _coarse_effect(attack.minimum_detectable_effect),
                 }
                 for attack in self.attacks
@@ -202,6 +205,11 @@ class AuditReport:
             "attempt": self.attempt,
             "versions": dict(self.versions),
         }
+
+
+def _coarse_statistic(statistic: str) -> str:
+    """Without the name of the secret column: where the schema names none, patients decide which it is."""
+    return HIDDEN_COLUMN if statistic.startswith(f"{HIDDEN_COLUMN}_") else statistic
 
 
 def _coarse_effect(effect: float) -> float:

@@ -17,7 +17,7 @@ import numpy as np
 from bench_desk import Cost, in_own_process, measured, print_machine, print_table
 from threadpoolctl import threadpool_limits
 
-from synthkit.audit.sequence_run import run_sequence_audit
+from synthkit.audit.sequences.run import run_sequence_audit
 from synthkit.cli.loading import load_policy
 from synthkit.data.sequences import PatientSequences, SyntheticSequences, starts_of
 from synthkit.data.simulator.process import standard_process

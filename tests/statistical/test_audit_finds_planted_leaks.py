@@ -48,6 +48,31 @@ def offset(share: float) -> Callable[[pd.DataFrame, pd.DataFrame, np.random.Gene
     return lambda members, _fresh, _rng: clinic.moved(members, np.array(share))
 
 
+def masked(kept: float) -> Callable[[pd.DataFrame, pd.DataFrame, np.random.Generator], pd.DataFrame]:
+    """Each row keeps that share of one member's cells; the others come from a row drawn independently."""
+
+    def leak(members: pd.DataFrame, fresh: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+        keeps = rng.random((SIZE, len(fresh.columns))) < kept
+        cells = {
+            name: np.where(keeps[:, j], members[name], fresh[name]) for j, name in enumerate(fresh.columns)
+        }
+        return pd.DataFrame(cells)
+
+    return leak
+
+
+def masked_then_marginals(
+    members: pd.DataFrame, fresh: pd.DataFrame, rng: np.random.Generator
+) -> pd.DataFrame:
+    return masked(0.25)(members, fresh.apply(rng.permutation), rng)
+
+
+def memorised(members: pd.DataFrame, fresh: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    """An overfitted generator: members drawn with replacement, a fifth of their cells drawn anew."""
+    drawn = members.iloc[rng.integers(SIZE, size=SIZE)].reset_index(drop=True)
+    return masked(0.8)(drawn, fresh, rng)
+
+
 LEAKS = {
     "ten_of_a_thousand_verbatim": copied(10),
     "fifty_rows_with_one_percent_jitter": jittered_part,
@@ -55,6 +80,9 @@ LEAKS = {
     "kernel_density_with_half_a_deviation": kernel_density,
     "fixed_offset_of_two_percent": offset(0.02),
     "fixed_offset_of_five_percent": offset(0.05),
+    "masked_rows_with_a_quarter_of_real_cells": masked(0.25),
+    "masked_rows_completed_from_marginals": masked_then_marginals,
+    "overfitted_generator": memorised,
 }
 
 
@@ -138,6 +166,22 @@ def test_a_verbatim_copy_fails_whatever_the_columns_hold(frames: Frames, case: s
     exact = next(attack for attack in report.attacks if attack.statistic == "exact_match")
     assert exact.attack_rate == 1.0
     assert report.verdict is Verdict.FAIL
+
+
+def test_a_verbatim_copy_fails_with_unseen_levels_and_people_who_are_alike() -> None:
+    """Each set has a level no other has, outside the schema; a fifth of all people have a twin somewhere."""
+    rng = np.random.default_rng(6)
+    different = clinic.draw(rng, 2700)
+    people = pd.concat((different, different.iloc[:300])).iloc[rng.permutation(3000)]
+    sets = []
+    for place, level in enumerate(("O'a", "O'b", "O'c")):
+        part = people.iloc[place * SIZE : (place + 1) * SIZE].reset_index(drop=True)
+        sets.append(part.assign(ward=part["ward"].where(part.index % 400 != 7, level)))
+    report = clinic.audit(*sets, sets[0])
+    assert report.verdict is Verdict.FAIL
+    exact = next(attack for attack in report.attacks if attack.statistic == "exact_match")
+    assert exact.attack_rate == 1.0
+    assert exact.control_rate > 0.05, "twins of members stand in the holdout"
 
 
 def test_a_copy_of_patients_with_several_rows_fails_and_counts_patients(frames: Frames) -> None:

@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from synthkit.audit.sequence_distance import nearest, rarity_weights, similarity
-from synthkit.audit.sequence_holding import codes_held, lowest, visits_held
-from synthkit.audit.sequence_records import canonical
-from synthkit.audit.sequence_run import SEQUENCE_ATTACKS
-from synthkit.audit.sequence_statics import NAME as STATICS
+from synthkit.audit.sequences.distance import nearest, rarity_weights, similarity
+from synthkit.audit.sequences.holding import codes_held, lowest, visits_held
+from synthkit.audit.sequences.records import canonical
+from synthkit.audit.sequences.run import SEQUENCE_ATTACKS
+from synthkit.audit.sequences.statics import NAME as STATICS
 from synthkit.data.sequences import SyntheticSequences, starts_of
 from synthkit.data.simulator.process import standard_process
 from synthkit.data.simulator.sampling import simulate
@@ -119,7 +119,7 @@ def test_dense_and_sparse_tokens_make_one_distance(people, monkeypatch):
     weights = rarity_weights(other.codes)
     usual = nearest(one.codes, other.codes, weights, k=5)
     for threshold in (0.0, 2.0):
-        monkeypatch.setattr("synthkit.audit.sequence_distance.DENSE", threshold)
+        monkeypatch.setattr("synthkit.audit.sequences.distance.DENSE", threshold)
         assert np.allclose(
             nearest(one.codes, other.codes, weights, k=5).distances, usual.distances, atol=1e-5
         )

@@ -1,0 +1,103 @@
+"""`synthkit audit` on records of visits: a longitudinal schema, one row a code.
+
+Knows which files belong together. Refuses tables of static columns where the schema has no records.
+Imports that take a second or more stand inside the functions that need them; see the package's docstring.
+"""
+
+# ruff: noqa: PLC0415
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from synthkit.cli.console import Progress
+from synthkit.domain.audit import AuditReport
+from synthkit.domain.policy import SitePolicy
+from synthkit.domain.schema import Schema
+from synthkit.errors import InputError
+
+if TYPE_CHECKING:
+    from synthkit.data.sequences import PatientSequences, SyntheticSequences
+
+
+@dataclass(frozen=True, kw_only=True)
+class StaticFiles:
+    """Beside each long table the table of its static columns; None: they stand in every row."""
+
+    members: Path | None = None
+    holdout: Path | None = None
+    reference: Path | None = None
+    synthetic: Path | None = None
+    earlier: tuple[Path, ...] = ()
+
+    def check_none(self) -> None:
+        """Refuse them all, for a schema of one row a patient.
+
+        Raises:
+            InputError: One was given.
+        """
+        for field in fields(self):
+            if getattr(self, field.name):
+                option = f"option --{field.name}-patients"
+                raise InputError("belongs to records of visits", where=option, fix="leave it out")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditFiles:
+    """The four long tables, and those released before."""
+
+    members: Path
+    holdout: Path
+    reference: Path
+    synthetic: Path
+    earlier: tuple[Path, ...] = ()
+
+
+def audit_records(
+    files: AuditFiles,
+    statics: StaticFiles,
+    schema: Schema,
+    *,
+    policy: SitePolicy,
+    attempt: int,
+    seed: int,
+    progress: Progress,
+) -> AuditReport:
+    """Read the records and attack them.
+
+    Raises:
+        InputError: A file cannot be read as a table, or some earlier releases lack their static columns.
+        SchemaError: A record breaks the schema.
+        PolicyError: More attempts than the policy allows.
+    """
+    from synthkit.audit.sequences.run import run_sequence_audit
+
+    if statics.earlier and len(statics.earlier) != len(files.earlier):
+        fix = "one for each --earlier, in the same order"
+        raise InputError("does not fit the earlier releases", where="option --earlier-patients", fix=fix)
+    others = statics.earlier or (None,) * len(files.earlier)
+    return run_sequence_audit(
+        members=_real(files.members, schema, statics.members),
+        holdout=_real(files.holdout, schema, statics.holdout),
+        reference=_real(files.reference, schema, statics.reference),
+        synthetic=_made(files.synthetic, schema, statics.synthetic),
+        earlier=[_made(path, schema, people) for path, people in zip(files.earlier, others, strict=True)],
+        rules=policy.audit,
+        policy_digest=policy.digest,
+        attempt=attempt,
+        seed=seed,
+        progress=progress,
+    )
+
+
+def _real(path: Path, schema: Schema, patients: Path | None) -> "PatientSequences":
+    from synthkit.data.sequence_reading import LARGEST, Caps, read_sequences
+
+    caps = Caps(visits=LARGEST, codes=len(schema.vocabulary))
+    return read_sequences(path, schema, patients=patients, caps=caps)
+
+
+def _made(path: Path, schema: Schema, patients: Path | None) -> "SyntheticSequences":
+    from synthkit.data.sequence_reading import read_synthetic_sequences
+
+    return read_synthetic_sequences(path, schema, patients=patients)

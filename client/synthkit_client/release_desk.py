@@ -5,9 +5,10 @@ verdict and the coarse part of the audit; the full report stays in the site's fo
 """
 
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from synthkit.audit.run import run_audit
+from synthkit.audit.white_box import Weights
 from synthkit.data.table import SyntheticTable
 from synthkit.domain.audit import AuditReport, Verdict
 from synthkit.domain.canonical import JsonObject
@@ -25,10 +26,15 @@ def audit_candidate(
     study: Study,
     table: SyntheticTable,
     *,
+    model: Weights | None = None,
+    earlier: Sequence[SyntheticTable] = (),
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
 ) -> AuditReport:
     """Audit a table on this site's members, holdout and reference; the attempt is on record first.
+
+    `model` is the federation's, whose weights every site and the coordinator hold: they are attacked beside
+    the verdict. `earlier` are tables released before from the same patients.
 
     Raises:
         PolicyError: The policy's attempts are used up.
@@ -41,6 +47,8 @@ def audit_candidate(
         holdout=split.holdout,
         reference=split.reference,
         synthetic=table,
+        earlier=earlier,
+        model=model,
         rules=policy.audit,
         policy_digest=policy.digest,
         attempt=ledger.audit_attempts(study.digest) + 1,

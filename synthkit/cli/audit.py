@@ -7,20 +7,24 @@ a second or more stand inside the functions that need them; see the package's do
 # ruff: noqa: PLC0415
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from synthkit.cli.console import Console
-from synthkit.cli.loading import check_file, check_target, load_policy, load_schema, save_text
+from synthkit.cli.audit_papers import AuditTargets, SiteFacts, write_papers
+from synthkit.cli.audit_sequences import AuditFiles, StaticFiles, audit_records
+from synthkit.cli.console import Console, Progress
+from synthkit.cli.loading import check_file, load_policy, load_schema
 from synthkit.cli.model_header import read_model_header
 from synthkit.cli.options import JsonOption, ReportOption, SchemaOption, SeedOption
 from synthkit.domain.audit import AttackResult, AuditReport
-from synthkit.domain.canonical import canonical_json
 from synthkit.domain.policy import SitePolicy
 from synthkit.domain.schema import Schema
 from synthkit.errors import InputError
 from synthkit.privacy.ledger import Ledger
+
+if TYPE_CHECKING:
+    from synthkit.training.artefact import Model
 
 
 def audit(
@@ -36,9 +40,39 @@ def audit(
         str | None, typer.Option("--study", help="The study whose attempts are counted: name or digest.")
     ] = None,
     model: Annotated[
-        Path | None, typer.Option("--model", help="The model's folder: names the study by its digest.")
+        Path | None,
+        typer.Option(
+            "--model", help="The model's folder: names the study by its digest; its weights are attacked too."
+        ),
+    ] = None,
+    earlier: Annotated[
+        list[Path] | None,
+        typer.Option("--earlier", help="A table released before from the same patients; repeat for more."),
+    ] = None,
+    members_patients: Annotated[
+        Path | None,
+        typer.Option("--members-patients", help="Records: static columns of --members, one row each."),
+    ] = None,
+    holdout_patients: Annotated[
+        Path | None, typer.Option("--holdout-patients", help="Records: those of --holdout.")
+    ] = None,
+    reference_patients: Annotated[
+        Path | None, typer.Option("--reference-patients", help="Records: those of --reference.")
+    ] = None,
+    synthetic_patients: Annotated[
+        Path | None, typer.Option("--synthetic-patients", help="Records: those of --synthetic.")
+    ] = None,
+    earlier_patients: Annotated[
+        list[Path] | None,
+        typer.Option("--earlier-patients", help="Records: those of --earlier, in the same order."),
     ] = None,
     report: ReportOption = None,
+    redacted: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--redacted", help="Write what of it may leave, .html or .json; repeat for both; replaces."
+        ),
+    ] = None,
     save: Annotated[
         Path | None, typer.Option("--save", help="Write the full report, JSON, for `release seal`.")
     ] = None,
@@ -49,41 +83,96 @@ def audit(
 
     Ends with 0 for PASS, 1 for FAIL, 2 for INCONCLUSIVE, 3 for INVALID. Only an audit that a ledger
     counted can be sealed: generating again until a table passes is selection on private data. The report
-    is for the site's own eyes; what may leave is the coarse part that `release seal` takes from it.
+    is for the site's own eyes; what may leave is the coarse part that `release seal` takes from it and
+    `--redacted` writes: verdict, attacks and limits; no rate, reason, picture or number of patients.
+
+    A longitudinal schema attacks records of visits: whole, in part, by their rare codes, in any order.
 
     Example:
       synthkit audit --members train.csv --holdout holdout.csv --reference reference.csv \
         --synthetic synthetic.csv --schema schema.toml --policy policy.toml \
         --ledger heart.ledger --model model --save audit.json --report audit.html
+      synthkit audit --members train.parquet --holdout holdout.parquet --reference reference.parquet \
+        --synthetic made.parquet --schema records.toml --members-patients train-patients.csv
     """
-    from synthkit.audit.run import run_audit
-    from synthkit.data.connectors import read_synthetic, read_table
-
-    for target in (report, save):
-        if target is not None:
-            check_target(target, force=target is report)
+    targets = AuditTargets(report=report, redacted=tuple(redacted or ()), save=save)
+    targets.check()
     console = Console(as_json=as_json)
     rules, known = load_policy(policy), load_schema(schema)
     counted = _study_of(study, model, known)
     book = _open_ledger(ledger, rules, counted)
+    files = AuditFiles(
+        members=members,
+        holdout=holdout,
+        reference=reference,
+        synthetic=synthetic,
+        earlier=tuple(earlier or ()),
+    )
+    statics = StaticFiles(
+        members=members_patients,
+        holdout=holdout_patients,
+        reference=reference_patients,
+        synthetic=synthetic_patients,
+        earlier=tuple(earlier_patients or ()),
+    )
+    attempt = 1 if book is None else book.audit_attempts(counted) + 1
     with console.progress("reading the tables") as progress:
-        result = run_audit(
-            members=read_table(members, known),
-            holdout=read_table(holdout, known),
-            reference=read_table(reference, known),
-            synthetic=read_synthetic(synthetic, known),
-            rules=rules.audit,
-            policy_digest=rules.digest,
-            attempt=1 if book is None else book.audit_attempts(counted) + 1,
-            seed=seed,
-            progress=progress,
-        )
+        if known.is_longitudinal:
+            result = audit_records(
+                files, statics, known, policy=rules, attempt=attempt, seed=seed, progress=progress
+            )
+        else:
+            statics.check_none()
+            result = _audit_tables(
+                files, known, model, policy=rules, attempt=attempt, seed=seed, progress=progress
+            )
     if book is not None:
         book.record_audit(study=counted, table_digest=result.table_digest, verdict=result.verdict)
-    _write(result, report, save)
+    facts = SiteFacts(policy=rules, schema=known, model=model, ledger=book, study=counted)
+    write_papers(result, targets, facts)
+    if known.is_longitudinal and model is not None:
+        console.note("the weights of a model of records are not attacked; its folder only names the study")
     _show(console, result, is_counted=book is not None)
     console.result({**result.to_json(), "report_digest": result.digest, "counted": book is not None})
     raise typer.Exit(result.verdict.exit_code)
+
+
+def _audit_tables(
+    files: AuditFiles,
+    known: Schema,
+    model: Path | None,
+    *,
+    policy: SitePolicy,
+    attempt: int,
+    seed: int,
+    progress: Progress,
+) -> AuditReport:
+    """Read the tables and attack them."""
+    from synthkit.audit.run import run_audit
+    from synthkit.data.connectors import read_synthetic, read_table
+
+    return run_audit(
+        members=read_table(files.members, known),
+        holdout=read_table(files.holdout, known),
+        reference=read_table(files.reference, known),
+        synthetic=read_synthetic(files.synthetic, known),
+        earlier=[read_synthetic(table, known) for table in files.earlier],
+        model=None if model is None else _weights(model),
+        rules=policy.audit,
+        policy_digest=policy.digest,
+        attempt=attempt,
+        seed=seed,
+        progress=progress,
+    )
+
+
+def _weights(folder: Path) -> "Model | None":
+    """The model to attack; none of a published system, whose folder holds rows and no likelihood."""
+    from synthkit.training.artefact import Model
+    from synthkit.training.paper_artefact import open_model
+
+    found = open_model(folder)
+    return found if isinstance(found, Model) else None
 
 
 def _study_of(study: str | None, model: Path | None, schema: Schema) -> str:
@@ -105,15 +194,6 @@ def _open_ledger(path: Path | None, policy: SitePolicy, study: str) -> Ledger | 
         raise InputError("the study is missing", where="--ledger", fix="add --study NAME or --model FOLDER")
     check_file(path)
     return Ledger.open(path, asset=policy.asset)
-
-
-def _write(result: AuditReport, report: Path | None, save: Path | None) -> None:
-    if save is not None:
-        save_text(save, canonical_json(result.to_json()).decode("utf-8"))
-    if report is not None:
-        from synthkit.report.documents import audit_page
-
-        save_text(report, audit_page(result), force=True)
 
 
 def _show(console: Console, result: AuditReport, *, is_counted: bool) -> None:

@@ -58,10 +58,14 @@ def demo(
         float, typer.Option("--epsilon", help="Target epsilon of the study, at each hospital.")
     ] = 3.0,
     generator: Annotated[
-        str | None, typer.Option("--generator", help="medvae (default), or medvae-sgd: trained by DP-SGD.")
+        str | None,
+        typer.Option(
+            "--generator",
+            help="medvae (default) or mcm: one release of tables; medvae-sgd or mcm-sgd: trained by DP-SGD.",
+        ),
     ] = None,
     rounds: Annotated[
-        int | None, typer.Option("--rounds", min=1, help="Rounds of DP-SGD; takes medvae-sgd.")
+        int | None, typer.Option("--rounds", min=1, help="Rounds of DP-SGD; takes medvae-sgd or mcm-sgd.")
     ] = None,
     processes: Annotated[
         bool,
@@ -91,7 +95,7 @@ def demo(
     model, spends = _train(stage, study, folders, coordinator, processes=processes)
     table = _generate(stage, model)
     utility, real = _evaluate(stage, study, folders, table)
-    audits = _audit(stage, study, folders, table)
+    audits = _audit(stage, study, folders, model, table)
     refused = _release(
         stage, study=study, folders=folders, model=model, table=table, audits=audits, spends=spends
     )
@@ -275,9 +279,9 @@ def _evaluate(
 
 
 def _audit(
-    stage: Demo, study: "Study", folders: "dict[str, SiteFolder]", table: "SyntheticTable"
+    stage: Demo, study: "Study", folders: "dict[str, SiteFolder]", model: "Model", table: "SyntheticTable"
 ) -> "dict[str, AuditReport]":
-    """Step 5: each hospital attacks the candidate with its own patients."""
+    """Step 5: each hospital attacks the candidate, and the weights behind it, with its own patients."""
     from synthkit_client.release_desk import audit_candidate
 
     stage.next_step("Audits, each hospital on its own patients")
@@ -285,7 +289,7 @@ def _audit(
     with stage.console.progress("auditing") as progress:
         for name, folder in folders.items():
             progress(f"audit at {name}")
-            reports[name] = audit_candidate(folder, study, table)
+            reports[name] = audit_candidate(folder, study, table, model=model)
     for name, report in reports.items():
         stage.console.line(
             f"  {name:<12} {report.verdict.value:<13} {report.reasons[0] if report.reasons else ''}"

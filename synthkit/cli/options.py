@@ -32,3 +32,7 @@ PassphraseOption = Annotated[
 TrustOption = Annotated[
     Path, typer.Option("--trust", help="Trusted keys: a .json or .toml file, or a folder of them.")
 ]
+RevocationsOption = Annotated[
+    Path | None,
+    typer.Option("--revocations", help="What `release revoke` wrote: a .json file, or a folder of them."),
+]

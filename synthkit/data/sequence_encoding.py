@@ -127,6 +127,7 @@ def fit_sequence_encoding(schema: Schema, caps: Mapping[str, float]) -> Sequence
             most_codes=min(int(caps["most_codes"]), len(vocabulary)),
             calendar=calendar,
             statics=layout,
+            may_be_empty=schema.code.missing,
         ),
         statics=statics,
     )

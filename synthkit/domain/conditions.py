@@ -78,8 +78,7 @@ def parse_conditions(texts: Sequence[str], schema: Schema) -> tuple[Condition, .
 def _checked(condition: Condition, schema: Schema, where: str) -> Condition:
     """The condition with its values as the schema writes them."""
     if condition.column not in schema.names:
-        near = get_close_matches(condition.column, schema.names, n=1)
-        fix = f"did you mean {shown(near[0])}?" if near else "see the schema's [columns]"
+        fix = _nearest(condition.column, schema.names) or "see the schema's [columns]"
         raise ConditionError(f"unknown column {shown(condition.column)}", where=where, fix=fix)
     column = schema.column(condition.column)
     if condition.operator is Operator.MISSING and not column.missing:
@@ -114,9 +113,15 @@ def _checked_value(value: str, operator: Operator, column: Column, where: str) -
         if not min(number_levels) <= Decimal(value.strip()) <= max(number_levels):
             raise _outside(column, where, str(min(number_levels)), str(max(number_levels)))
         return value.strip()
-    near = get_close_matches(value, column.categories, n=1)
-    fix = f"did you mean {shown(near[0])}?" if near else "see the schema's categories"
+    fix = _nearest(value, column.categories) or "see the schema's categories"
     raise ConditionError(f"{shown(column.name)} has no such category", where=where, fix=fix)
+
+
+def _nearest(word: str, known: Sequence[str]) -> str:
+    """A question that names the nearest known word, whatever its case; empty if none is near."""
+    by_case = {name.casefold(): name for name in reversed(known)}
+    near = get_close_matches(word.casefold(), by_case, n=1)
+    return f"did you mean {shown(by_case[near[0]])}?" if near else ""
 
 
 def _outside(column: Column, where: str, low: str, high: str) -> ConditionError:

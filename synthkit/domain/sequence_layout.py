@@ -24,6 +24,7 @@ class SequenceLayout:
         calendar: How gaps and dates are numbered.
         statics: The states of a patient that hold for the whole record; the last column is the first
             visit's year.
+        may_be_empty: Whether a visit may have no code.
     """
 
     types: tuple[int, ...]
@@ -31,6 +32,7 @@ class SequenceLayout:
     most_codes: int
     calendar: Calendar
     statics: Layout
+    may_be_empty: bool = True
 
     def __post_init__(self) -> None:
         if not self.types or min(self.types) < 0 or min(self.most_visits, self.most_codes) < 1:

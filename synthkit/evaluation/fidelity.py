@@ -9,6 +9,7 @@ otherwise leave missing cells out of the column shapes.
 
 import warnings
 from itertools import combinations
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,9 @@ import pandas as pd
 from synthkit.domain.schema import Schema
 from synthkit.domain.utility import Quality
 from synthkit.evaluation.states import Levels, States, to_levels
+
+if TYPE_CHECKING:
+    from sdmetrics.reports.single_table import QualityReport
 
 
 def quality_frame(frame: pd.DataFrame, schema: Schema, levels: Levels) -> pd.DataFrame:
@@ -61,10 +65,31 @@ def quality(
     return Quality(overall=float(overall), column_shapes=float(shapes), column_pairs=float(pairs))
 
 
+def pair_scores(real: pd.DataFrame, synthetic: pd.DataFrame, schema: Schema) -> dict[tuple[str, str], float]:
+    """Each pair's part in `quality`'s column pairs, in [0, 1] or NaN.
+
+    Of two frames made by `quality_frame`. Pairs that sdmetrics leaves out for being weak are not in it.
+    """
+    report = _sdmetrics_report(real, synthetic, schema, all_pairs=False)
+    details = report.get_details("Column Pair Trends")
+    if "Meets Threshold?" in details:
+        details = details[details["Meets Threshold?"].astype(bool)]
+    pairs = zip(details["Column 1"], details["Column 2"], strict=True)
+    return dict(zip(pairs, details["Score"].astype(float), strict=True))
+
+
 def _sdmetrics_scores(
     real: pd.DataFrame, synthetic: pd.DataFrame, schema: Schema, *, all_pairs: bool
 ) -> np.ndarray:
     """Overall, column shapes and column pairs: float64, shape (3,); NaN where not computable."""
+    report = _sdmetrics_report(real, synthetic, schema, all_pairs=all_pairs)
+    return np.array([report.get_score(), *report.get_properties()["Score"]], dtype=float)
+
+
+def _sdmetrics_report(
+    real: pd.DataFrame, synthetic: pd.DataFrame, schema: Schema, *, all_pairs: bool
+) -> "QualityReport":
+    """The report, generated in silence."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from sdmetrics.reports.single_table import QualityReport  # noqa: PLC0415  (heavy, other licences)
@@ -76,7 +101,7 @@ def _sdmetrics_scores(
             report.real_correlation_threshold = report.real_association_threshold = 0
         kinds = {c.name: {"sdtype": "numerical" if c.is_numeric else "categorical"} for c in schema}
         report.generate(real, synthetic, {"columns": kinds}, verbose=False)
-        return np.array([report.get_score(), *report.get_properties()["Score"]], dtype=float)
+        return report
 
 
 def total_variation(first: States, second: States) -> tuple[float, float]:

@@ -277,7 +277,11 @@ class Eva(SequenceGenerator):
             logits = logits + self._by_step(self.memory_odds(self._remembered(batch.present)), batch.visit)
         numbers = torch.arange(self.layout.codes, device=logits.device)
         decided = (numbers > batch.last[:, :, None]) & (numbers <= batch.tokens[:, :, None])
-        absent = (functional.softplus(logits) * decided).sum(dim=2)
+        odds = functional.softplus(logits)
+        absent = (odds * decided).sum(dim=2)
+        if not self.layout.may_be_empty:  # given that the visit has a code at all
+            is_first = (batch.last < 0).float()
+            absent = absent + torch.log(-torch.expm1(-odds.sum(dim=2).clamp(min=1e-6))) * is_first
         token = batch.tokens.clamp(max=self.layout.codes - 1)[:, :, None]
         is_code = (batch.tokens < self.layout.codes).float()
         return ((absent - logits.gather(2, token).squeeze(2) * is_code) * batch.is_step).sum(dim=1)
@@ -410,24 +414,3 @@ class Eva(SequenceGenerator):
         if where and history is not None:
             raise InputError("a continued record has its static columns already", fix="leave one out")
         return draw_records(self, count, rng=rng, where=where, lengths=lengths, history=history)
-
-
-class LstmRival(Eva):
-    """The paper's LSTM: no latent, an LSTM over visits, no memory of single codes."""
-
-    kind = "lstm"
-    defaults: ClassVar[Mapping[str, float]] = {**Eva.defaults, "latent": 0, "recurrent": 1, "memory": 0}
-
-
-class VaeLstmRival(Eva):
-    """The paper's VAE-LSTM: a latent, an LSTM over visits, no memory of single codes."""
-
-    kind = "vae-lstm"
-    defaults: ClassVar[Mapping[str, float]] = {**Eva.defaults, "recurrent": 1, "memory": 0}
-
-
-class VaeDeconvRival(Eva):
-    """The paper's VAE-Deconv: all of a record from its latent, visits do not see one another."""
-
-    kind = "vae-deconv"
-    defaults: ClassVar[Mapping[str, float]] = {**Eva.defaults, "layers": 0, "memory": 0}

@@ -208,7 +208,7 @@ class _Drawing:
         sizes = torch.zeros(rows, 1 + max(layout.types), dtype=torch.int64)
         numbers = torch.arange(layout.codes)
         going = (~is_given).nonzero().squeeze(1)
-        for _ in range(layout.most_codes):
+        for turn in range(layout.most_codes):
             if not going.numel():
                 break
             seen = hidden[going] + eva.sizes(sizes[going])
@@ -216,6 +216,10 @@ class _Drawing:
             hits = torch.rand(chances.shape, generator=self.rng) < chances
             hits &= numbers > last[going, None]
             code = hits.to(torch.uint8).argmax(dim=1)
+            if turn == 0 and not layout.may_be_empty:
+                bare = (~hits.any(dim=1)).nonzero().squeeze(1)
+                code[bare] = _first_codes(chances[bare], self.rng)
+                hits[bare, code[bare]] = True
             found = hits.any(dim=1).nonzero().squeeze(1)
             going, code = going[found], code[found]
             present[going, code] = 1.0
@@ -261,6 +265,15 @@ class _Drawing:
         self.record.codes.append(code.numpy())
         self.record.code_owners.append(people.numbers[row].numpy())
         self.record.code_places.append(np.full(code.numel(), place))
+
+
+def _first_codes(chances: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+    """The first code of visits that have one at all, int64 (rows,)."""
+    if not len(chances):
+        return torch.zeros(0, dtype=torch.int64)
+    misses = torch.log1p(-chances.double().clamp(max=1 - 1e-9))
+    mass = (chances.double().clamp(min=1e-30).log() + misses.cumsum(dim=1) - misses).softmax(dim=1)
+    return torch.multinomial(mass, 1, generator=rng).squeeze(1)
 
 
 def _newcomers(

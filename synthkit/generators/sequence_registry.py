@@ -2,8 +2,9 @@
 
 from synthkit.domain.sequence_layout import SequenceLayout
 from synthkit.errors import InputError
-from synthkit.generators.eva import Eva, LstmRival, VaeDeconvRival, VaeLstmRival
+from synthkit.generators.eva import Eva
 from synthkit.generators.eva_conditional import ConditionalEva
+from synthkit.generators.eva_rivals import LstmRival, VaeDeconvRival, VaeLstmRival
 
 SEQUENCE_BUILDERS: dict[str, type[Eva]] = {
     one.kind: one for one in (Eva, ConditionalEva, LstmRival, VaeLstmRival, VaeDeconvRival)

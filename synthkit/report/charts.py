@@ -227,9 +227,16 @@ def _name_rows(axis: Axes, attacks: tuple[AttackResult, ...]) -> None:
     axis.spines["left"].set_visible(False)
 
 
-def attack_name(attack: AttackResult, most: int = 44) -> str:
+def statistic_words(statistic: str) -> str:
+    """What is counted: `tpr_at_fpr_0.01` is the attack at 1 %, other names are words already."""
+    rate = statistic.removeprefix("tpr_at_fpr_")
+    is_rate = rate != statistic and rate.replace(".", "", 1).isdigit()
+    return f"at {100 * float(rate):g} %" if is_rate else statistic.replace("_", " ")
+
+
+def attack_name(attack: AttackResult, most: int = 60) -> str:
     """An attack's name on charts and in tables; the stratum is named unless it is everyone."""
-    name = f"{attack.name}, {attack.statistic}"
+    name = f"{attack.name}, {statistic_words(attack.statistic)}"
     return short(name if attack.stratum == "all" else f"{name} ({attack.stratum})", most)
 
 

@@ -5,16 +5,37 @@ it. Rule: a larger page is made of the same sections, never of copied markup.
 """
 
 import math
+from dataclasses import replace
 
 from synthkit.domain.audit import AuditReport
 from synthkit.domain.utility import UtilityReport
-from synthkit.report.audit_sections import audit_sections
+from synthkit.report.audit_criteria import criteria_section
+from synthkit.report.audit_decision import decision_section
+from synthkit.report.audit_redacted import redacted_page
+from synthkit.report.audit_scope import AuditScope, ModelClaim, claim_section, leaving_section, scope_section
+from synthkit.report.audit_sections import (
+    attack_section,
+    audit_sections,
+    evidence_section,
+    lead,
+    limits_section,
+    verdict_section,
+)
 from synthkit.report.charts import spend_chart
 from synthkit.report.figures import AssociationMaps, ColumnDistribution, PairDensity, SpendCurve
 from synthkit.report.page import Page, Section, figure, paragraph, table
 from synthkit.report.utility_sections import evaluation_sections
 
-__all__ = ["audit_page", "audit_sections", "evaluation_page", "evaluation_sections", "spend_section"]
+__all__ = [
+    "AuditScope",
+    "ModelClaim",
+    "audit_page",
+    "audit_sections",
+    "evaluation_page",
+    "evaluation_sections",
+    "redacted_page",
+    "spend_section",
+]
 
 
 def evaluation_page(
@@ -32,12 +53,34 @@ def evaluation_page(
     ).render()
 
 
-def audit_page(report: AuditReport, title: str = "Privacy audit of a synthetic table") -> str:
-    """One self-contained HTML document about one audit."""
+def audit_page(
+    report: AuditReport, scope: AuditScope | None = None, title: str = "Privacy audit of a synthetic table"
+) -> str:
+    """One self-contained HTML document about one audit: the nine parts that the officer signs under.
+
+    It is for the site's own eyes; `redacted_page` makes the one that may leave.
+    """
+    known = scope or AuditScope()
+    sections = (
+        scope_section(report, known),
+        leaving_section(report),
+        claim_section(known),
+        attack_section(report),
+        criteria_section(report),
+        verdict_section(report),
+        limits_section(),
+        evidence_section(report, known.policy),
+        decision_section(report),
+    )
     return Page(
         title=title,
         subtitle=f"Table {report.table_digest[:16]}, attempt {report.attempt}",
-        sections=audit_sections(report),
+        sections=tuple(
+            replace(section, title=f"{number}. {section.title}")
+            for number, section in enumerate(sections, start=1)
+        ),
+        lead=(lead(report),),
+        footer="For use inside the site.",
     ).render()
 
 

@@ -57,18 +57,32 @@ td.code, .code { white-space: normal;
 .badge.fail { color: #fff; background: #9b2c00; border-color: #9b2c00; }
 .badge.inconclusive { color: #7a4a00; background: #fff3d6; border-style: dashed; }
 .badge.invalid { color: #fff; background: #3e4c59; border-color: #3e4c59; }
+td.words { white-space: normal; text-align: left; min-width: 11rem; }
+ul.plain { list-style: none; padding-left: 0; }
+.blanks { max-width: 84ch; margin: 1.4rem 0; }
+.blanks p { border-bottom: 1px solid #52606d; margin: 0; padding: 1.5rem 0 .15rem;
+  color: #52606d; max-width: none; }
 footer { margin-top: 3rem; border-top: 1px solid #d5dbe1; padding-top: .8rem; color: #52606d;
   font-size: .88rem; }
+@page { size: A4; margin: 16mm 15mm 18mm; }
 @media print {
-  body { font-size: 10.5pt; }
+  body { font-size: 10pt; line-height: 1.4; }
   main { max-width: none; padding: 0; }
   nav { display: none; }
-  h2 { break-after: avoid; }
-  figure, .callout, tr { break-inside: avoid; }
+  h1 { font-size: 18pt; }
+  h2 { font-size: 13pt; margin-top: 1.4rem; }
+  h2, h3, caption { break-after: avoid; }
+  p, li { orphans: 3; widows: 3; }
+  figure, .callout, .blanks, tr, section:last-of-type { break-inside: avoid; }
+  figure svg { width: auto; max-width: 100%; max-height: 225mm; margin: 0 auto; }
+  tbody tr:first-child { break-before: avoid; }
+  thead { display: table-header-group; }
   .scroll { overflow: visible; }
-  table { font-size: 8pt; }
-  th, td { padding: .2rem .4rem; }
-  tbody th { min-width: 0; }
+  table { font-size: 7.5pt; width: 100%; }
+  th, td { padding: .15rem .3rem; }
+  td.code { font-size: 7.5pt; }
+  tbody th { min-width: 0; max-width: none; }
+  .blanks p { padding-top: 1.9rem; }
   .badge, .callout { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 }
 """
@@ -97,6 +111,8 @@ class Page:
     subtitle: str
     sections: tuple[Section, ...]
     footer: str = ""
+    lead: tuple[Html, ...] = ()
+    """What stands above the contents: the one thing to read if nothing else is read."""
 
     def render(self) -> str:
         """The whole document."""
@@ -110,6 +126,7 @@ class Page:
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
             f"<title>{escape(self.title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
             f'<header><h1>{escape(self.title)}</h1><p class="subtitle">{escape(self.subtitle)}</p></header>\n'
+            f"{''.join(self.lead)}"
             f'<nav aria-label="Contents"><ul>{links}</ul></nav>\n{sections}\n{footer}\n</main>\n'
             "</body>\n</html>\n"
         )
@@ -125,9 +142,15 @@ def heading(text: str) -> Html:
     return Html(f"<h3>{escape(text)}</h3>")
 
 
-def bullets(lines: tuple[str, ...]) -> Html:
-    """A list of plain lines."""
-    return Html("<ul>" + "".join(f"<li>{escape(line)}</li>" for line in lines) + "</ul>")
+def bullets(lines: tuple[str, ...], *, is_plain: bool = False) -> Html:
+    """A list of plain lines; `is_plain` where they bring a mark of their own."""
+    start = '<ul class="plain">' if is_plain else "<ul>"
+    return Html(start + "".join(f"<li>{escape(line)}</li>" for line in lines) + "</ul>")
+
+
+def blanks(labels: tuple[str, ...]) -> Html:
+    """Lines to be filled in by hand."""
+    return Html('<div class="blanks">' + "".join(f"<p>{escape(label)}:</p>" for label in labels) + "</div>")
 
 
 def callout(*blocks: Html, is_warning: bool = False) -> Html:
@@ -151,13 +174,15 @@ def figure(svg: Html, caption: str) -> Html:
     return Html(f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>")
 
 
-def table(caption: str, columns: tuple[str, ...], rows: tuple[tuple[str, ...], ...]) -> Html:
-    """A table of plain cells; the first column names the row, the others are set as numbers."""
+def table(
+    caption: str, columns: tuple[str, ...], rows: tuple[tuple[str, ...], ...], *, is_text: bool = False
+) -> Html:
+    """A table of plain cells; the first column names the row, the others are set as numbers or as text."""
     head = "".join(
-        f'<th scope="col"{" class=text" if i == 0 else ""}>{escape(name)}</th>'
+        f'<th scope="col"{" class=text" if i == 0 or is_text else ""}>{escape(name)}</th>'
         for i, name in enumerate(columns)
     )
-    return _table(caption, head, "".join(_row(row, "") for row in rows))
+    return _table(caption, head, "".join(_row(row, ' class="words"' if is_text else "") for row in rows))
 
 
 def facts(caption: str, rows: tuple[tuple[str, str], ...]) -> Html:

@@ -99,8 +99,8 @@ def _ratios(report: SurvivalReport) -> Section:
     blocks = [paragraph(words)]
     if any(one.real or one.synthetic for one in report.hazard_ratios):
         caption = (
-            "Hazard ratios with 95 % intervals. Square: real. Round: synthetic. 1 is no effect. "
-            "Intervals beyond a ratio of 50 are cut."
+            "Hazard ratios with 95 % intervals. Square: real. Round: synthetic. Diamond, where several "
+            "synthetic tables were given: pooled. 1 is no effect. Intervals beyond a ratio of 50 are cut."
         )
         blocks.append(figure(forest_chart(report.hazard_ratios), caption))
     if report.references:
@@ -118,32 +118,38 @@ def _ratios(report: SurvivalReport) -> Section:
 
 
 def _ratio_table(report: SurvivalReport) -> Html:
+    """Two tables: in one, pooled ratios push the last columns off a page's edge."""
     has_pooled = any(one.pooled is not None for one in report.hazard_ratios)
-    columns = (
-        "Covariate",
-        "Real",
-        "Synthetic",
-        *((f"Pooled, {report.sets} tables",) if has_pooled else ()),
-        "Log error",
-        "of a half",
-        "Overlap",
-        "Inside",
+    pooled = (f"Pooled, {report.sets} tables",) if has_pooled else ()
+    ratios = table(
+        "Hazard ratios per unit, with 95 % intervals",
+        ("Covariate", "Real", "Synthetic", *pooled),
+        tuple(_ratio_row(one, has_pooled=has_pooled) for one in report.hazard_ratios),
     )
-    rows = tuple(_ratio_row(one, has_pooled=has_pooled) for one in report.hazard_ratios)
     words = (
         "Log error is the distance of the two coefficients, beside that of a random half of the real "
         "patients from all of them. Overlap is the mean share of the two intervals that both cover. Inside "
         "says whether the synthetic ratio lies in the real interval."
     )
-    return Html(paragraph(words) + table("Hazard ratios per unit, with 95 % intervals", columns, rows))
+    first = (
+        " All are of the first synthetic table; those pooled are in the table above." if has_pooled else ""
+    )
+    closeness = table(
+        "How close the synthetic ratios are",
+        ("Covariate", "Log error", "of a half", "Overlap", "Inside"),
+        tuple(_closeness_row(one) for one in report.hazard_ratios),
+    )
+    return Html(ratios + paragraph(words + first) + closeness)
 
 
 def _ratio_row(one: HazardRatio, *, has_pooled: bool) -> tuple[str, ...]:
+    pooled = (_term(one.pooled),) if has_pooled else ()
+    return (one.name, _term(one.real), _term(one.synthetic), *pooled)
+
+
+def _closeness_row(one: HazardRatio) -> tuple[str, ...]:
     return (
         one.name,
-        _term(one.real),
-        _term(one.synthetic),
-        *((_term(one.pooled),) if has_pooled else ()),
         _error(one.log_error),
         _error(one.half_sample_error),
         _figure(one.overlap, 2),

@@ -76,10 +76,12 @@ def hyperparameters_without_privacy(generator: str, declared_size: int | None = 
 
     Without noise Med-VAE's encoder learns codes that no Gaussian prior fits, unless the KL term and the
     posterior's width hold them near one: 0.963 instead of 0.952 overall on Diabetes 130. MCM mixes a number's
-    neighbouring bins unless there are patients enough in each.
+    neighbouring bins unless there are patients enough in each; then four masks instead of two gain 0.04 nats
+    a held-out patient on Diabetes 130, which neither half as many steps again nor twice the hidden units do.
     """
     if generator == "mcm-sgd":
-        return {"blur": 0.0} if declared_size is not None and declared_size >= FEW_PATIENTS else {}
+        is_large = declared_size is not None and declared_size >= FEW_PATIENTS
+        return {"blur": 0.0, "masks": 4} if is_large else {}
     return {"kl_weight": 0.5, "posterior_std": 0.5} if generator == "medvae-sgd" else {}
 
 

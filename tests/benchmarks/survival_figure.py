@@ -34,7 +34,8 @@ def ratio_figure(real: CoxFit, pooled: dict[str, np.ndarray]) -> Html:
             mark, colour = MARKERS[place % len(MARKERS)], COLOURS[place % len(COLOURS)]
             axis.plot(away.clip(-REACH, REACH), rows + shift, mark, color=colour, label=name, markersize=5)
         labels = [
-            f"{term}  {ratio:.3f}" for term, ratio in zip(real.terms, np.exp(real.coefficient), strict=True)
+            f"{term}: HR {ratio:.3f}"
+            for term, ratio in zip(real.terms, np.exp(real.coefficient), strict=True)
         ]
         axis.set_yticks(rows, labels, fontsize=8.5)
         axis.tick_params(axis="y", length=0)

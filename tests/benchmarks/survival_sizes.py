@@ -4,11 +4,12 @@ Knows WHAS500 with its three cohort years, each taken for a hospital, and a stan
 its kind than there are: rows drawn from MCM fitted to all 500 without privacy. A stand-in is no population:
 it has the relations that MCM found, so it says what noise costs at a size, and nothing of what MCM cannot
 learn. Rules: every hospital adds the full noise of its own budget; rows are drawn in plenty, so that what is
-left is the model's error; every size is judged by its own interval and its own random halves.
+left is the model's error; every size is judged by its own interval and its own random halves, and by the
+interval that 500 of its patients would have, which does not narrow as patients become more.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from bench_desk import print_table
@@ -35,6 +36,9 @@ TESTED = 5_000
 
 FEW_HALVES = 20
 
+RULER = 500
+"""Patients whose 95 % interval is the same width for every size: as many as WHAS500 has."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Cohort:
@@ -45,6 +49,12 @@ class Cohort:
     test: PatientTable
     real: CoxFit
     half: Distance
+
+    @property
+    def ruler(self) -> CoxFit:
+        """The same coefficients with the standard errors of `RULER` patients."""
+        widened = self.real.standard_error * np.sqrt(self.size / RULER)
+        return replace(self.real, standard_error=widened)
 
     @property
     def size(self) -> int:
@@ -85,13 +95,26 @@ def _patients(truth: Model, count: int, seed: int) -> PatientTable:
     return table_of(synthesize(truth, count, seed=seed).table.frame)
 
 
-def measure(cohort: Cohort, epsilon: float, task: SurvivalTask, seed: int) -> tuple[Distance, float]:
-    """Distance of the federated private model's hazard ratios, and C of their Cox model on the test rows."""
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """One private model's distance, terms within the ruler's interval, and C on the test rows."""
+
+    distance: Distance
+    within_ruler: float
+    c_index: float
+
+
+def measure(cohort: Cohort, epsilon: float, task: SurvivalTask, seed: int) -> Outcome | None:
+    """Train the hospitals' private model and judge the Cox model of its rows; None where there is none."""
     model = private_mcm(cohort.sites, epsilon, seed)
     fit = cox_of(synthesize(model, DRAWN, seed=seed).table.frame, None, task)
     if fit is None:
-        return Distance(within=0, signs=0, mean=np.nan, rms=np.nan, in_errors=np.nan), np.nan
-    return distance(fit.coefficient, cohort.real), c_index(fit, cohort.test, task)
+        return None
+    return Outcome(
+        distance=distance(fit.coefficient, cohort.real),
+        within_ruler=distance(fit.coefficient, cohort.ruler).within,
+        c_index=c_index(fit, cohort.test, task),
+    )
 
 
 def c_index(fit: CoxFit, test: PatientTable, task: SurvivalTask) -> float:
@@ -109,18 +132,33 @@ def print_sizes(
     for cohort in found:
         real_c = f"{c_index(cohort.real, cohort.test, task):.3f}"
         label = f"{cohort.label}, {cohort.size:,}"
-        lines.append([label, "real halves", *_cells(cohort.half), real_c])
+        lines.append([label, "real halves", *_cells(cohort.half), "", real_c])
         for epsilon in epsilons:
             runs = [measure(cohort, epsilon, task, seed + one) for one in range(repeats)]
-            ranked = f"{np.mean([c for _, c in runs]):.3f}"
-            lines.append([label, f"{epsilon:g}", *_cells(mean_distance([one for one, _ in runs])), ranked])
+            lines.append([label, f"{epsilon:g}", *_figures([one for one in runs if one is not None])])
             print("measured:", *lines[-1], flush=True)
     terms = len(found[0].real.terms)
     print(f"\nThree hospitals, federated; {DRAWN:,} rows drawn; mean of {repeats} trainings")
-    print_table(
-        ["patients", "epsilon", f"within, of {terms}", "signs", "log error", "RMS", "in real errors", "C"],
-        lines,
+    headings = [
+        f"within, of {terms}",
+        "signs",
+        "log error",
+        "RMS",
+        "in real errors",
+        f"within {RULER}'s",
+        "C",
+    ]
+    print_table(["patients", "epsilon", *headings], lines)
+
+
+def _figures(runs: Sequence[Outcome]) -> list[str]:
+    """The runs' means; empty cells where no training gave a Cox model."""
+    if not runs:
+        return [""] * 7
+    within, ranked = (
+        float(np.mean(x)) for x in zip(*((r.within_ruler, r.c_index) for r in runs), strict=True)
     )
+    return [*_cells(mean_distance([r.distance for r in runs])), f"{within:.1f}", f"{ranked:.3f}"]
 
 
 def _cells(one: Distance) -> list[str]:

@@ -33,11 +33,11 @@ def encoding_of(records: PatientSequences, settings: dict[str, float] | None = N
     return fit_sequence_encoding(records.schema, {**Eva.defaults, **(settings or SMALL)})
 
 
-def tiny_schema(codes: int = 4) -> Schema:
+def tiny_schema(codes: int = 4, *, missing: bool = True) -> Schema:
     """Codes without times and static columns, of two types."""
     names = tuple(f"c{i}" for i in range(codes))
     types = tuple(CodeType.DIAGNOSIS if i < codes // 2 else CodeType.DRUG for i in range(codes))
-    column = Column(name="code", kind=Kind.CODE, categories=names, types=types, missing=True)
+    column = Column(name="code", kind=Kind.CODE, categories=names, types=types, missing=missing)
     return Schema(columns=(column,), patient_id="patient", visit="visit", name="tiny")
 
 

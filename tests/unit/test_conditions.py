@@ -81,6 +81,7 @@ def test_the_grammar(text, expected):
         ("age ~ 3", "no operator"),
         ("agee >= 70", "did you mean age"),
         ("sex = female", "did you mean Female"),
+        ("sex = male", "did you mean Male"),
         ("sex > Female", "no order"),
         ("dx = 250", "lists no categories"),
         ("age >= old", "number"),

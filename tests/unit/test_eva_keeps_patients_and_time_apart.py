@@ -9,7 +9,8 @@ import torch
 from record_ward import SMALL, encoding_of, records_of, simulated, tiny_schema
 
 from synthkit.errors import InputError
-from synthkit.generators.eva import Eva, LstmRival, VaeDeconvRival, VaeLstmRival
+from synthkit.generators.eva import Eva
+from synthkit.generators.eva_rivals import LstmRival, VaeDeconvRival, VaeLstmRival
 from synthkit.generators.sequence_base import batch_of
 from synthkit.generators.sequence_layers import CausalStack, RecurrentStack, Upsampler
 from synthkit.generators.sequence_registry import SEQUENCE_BUILDERS
@@ -107,15 +108,16 @@ def test_upsampling_does_not_depend_on_the_records_length(most):
             torch.testing.assert_close(upsampler(latent, visits), whole[:, :, :visits], rtol=1e-4, atol=1e-6)
 
 
-def test_probabilities_of_all_visits_add_up_to_one():
+@pytest.mark.parametrize("missing", [True, False])
+def test_probabilities_of_all_visits_add_up_to_one(missing):
     """Over all 16 sets of four codes, at the first visit and after another one."""
-    schema = tiny_schema()
+    schema = tiny_schema(missing=missing)
     encoding = encoding_of(records_of([[[0]]], schema), {**SMALL, "dated": 0})
     torch.manual_seed(5)
     generator = Eva(encoding.layout, {**SMALL, "dated": 0, "latent": 0})
     for parameter in generator.parameters():
         torch.nn.init.normal_(parameter, std=0.7)
-    sets = [list(some) for size in range(5) for some in combinations(range(4), size)]
+    sets = [list(some) for size in range(0 if missing else 1, 5) for some in combinations(range(4), size)]
     base = [[1, 3]]
     one, two = ([[*before, visit] for visit in sets] for before in ([], base))
     with torch.no_grad():
@@ -128,6 +130,8 @@ def test_probabilities_of_all_visits_add_up_to_one():
         ]
     assert (-found[0]).exp().sum().item() == pytest.approx(1.0, abs=1e-4)
     assert (-(found[1] - found[2])).exp().sum().item() == pytest.approx(1.0, abs=1e-4)
+    states, _ = generator.sample(2000, rng=torch.Generator().manual_seed(1))
+    assert (np.diff(states.visit_starts).min() > 0) is not missing
 
 
 def test_what_has_an_lstm_cannot_be_trained_privately():

@@ -289,4 +289,4 @@ def test_without_privacy_effort_grows_with_the_root_of_the_patients():
     assert (small.local_steps, large.local_steps) == (300, 3000)
     assert (small.sample_rate, large.sample_rate) == (1.0, 0.01)
     assert hyperparameters_without_privacy("mcm-sgd", 500) == {}
-    assert hyperparameters_without_privacy("mcm-sgd", 50_000) == {"blur": 0.0}
+    assert hyperparameters_without_privacy("mcm-sgd", 50_000) == {"blur": 0.0, "masks": 4}

@@ -171,14 +171,19 @@ def test_small_batches_are_planned_within_what_a_fresh_ledger_admits(steps, rate
     assert admission_epsilon(less.total_events(), 1e-5) > admission_epsilon(events, 1e-5)
 
 
-@pytest.mark.parametrize("generator", ["medvae", "medvae-sgd"])
+@pytest.mark.parametrize("generator", ["medvae", "medvae-sgd", "mcm", "mcm-sgd"])
 def test_a_plan_that_was_planned_fits_its_generator(generator):
     check_plan(plan_for(generator, EFFORTS["few steps"], target_epsilon=3.0, delta=1e-5))
 
 
 @pytest.mark.parametrize(
     ("generator", "other", "fix"),
-    [("medvae", "medvae-sgd", "at least 1 round"), ("medvae-sgd", "medvae", "rounds = 0")],
+    [
+        ("medvae", "medvae-sgd", "at least 1 round"),
+        ("medvae-sgd", "medvae", 'rounds = 0 .* generator = "medvae-sgd"'),
+        ("mcm", "mcm-sgd", "at least 1 round"),
+        ("mcm-sgd", "mcm", 'rounds = 0 .* generator = "mcm-sgd"'),
+    ],
 )
 def test_a_plan_of_the_other_generators_kind_is_refused(generator, other, fix):
     plan = plan_for(generator, EFFORTS["few steps"], target_epsilon=3.0, delta=1e-5)
@@ -187,7 +192,7 @@ def test_a_plan_of_the_other_generators_kind_is_refused(generator, other, fix):
     assert "\n" not in str(caught.value)
     assert str(caught.value).startswith("rounds of the plan: ")
     with pytest.raises(InputError, match="no generator"):
-        check_plan(replace(plan, generator="eva"))
+        check_plan(replace(plan, generator="oracle"))
 
 
 @pytest.mark.parametrize(("rounds", "local_steps"), [(0, 3), (3, 0), (-1, 3), (-1, -1), (0, -1)])

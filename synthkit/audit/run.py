@@ -14,12 +14,9 @@ Rules: a crash is never a PASS; reasons carry neither a patient's value nor an e
 is for the site's own eyes: `AuditReport.coarse` is what may leave.
 """
 
-import platform
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from importlib.metadata import version
-from typing import TypeVar
 
 from synthkit.audit import (
     agreement,
@@ -39,17 +36,26 @@ from synthkit.audit import (
 from synthkit.audit.baseline import BlindBaseline, blind_baseline
 from synthkit.audit.claims import Claims
 from synthkit.audit.evidence import Evidence, gather
+from synthkit.audit.findings import (
+    Findings,
+    Judged,
+    StepFailedError,
+    attack_each,
+    check_attempt,
+    guarded,
+    invalid,
+    report_of,
+)
 from synthkit.audit.overlap import overlapping_sets
-from synthkit.audit.verdict import Judgement, has_nan, judge, measure
+from synthkit.audit.verdict import has_nan, judge, measure
 from synthkit.data.table import PatientTable, SyntheticTable
-from synthkit.domain.audit import AttackResult, AuditReport, Verdict
+from synthkit.domain.audit import AuditReport
 from synthkit.domain.policy import AuditRules
-from synthkit.errors import PolicyError, SchemaError
+from synthkit.errors import SchemaError
 
 MIN_PATIENTS = 20
 """Smallest members, holdout and reference; smallest number of synthetic rows."""
 
-T = TypeVar("T")
 Attack = Callable[[Evidence], tuple[Claims, ...]]
 ATTACKS: dict[str, Attack] = {
     membership.NAME: membership.density_ratio,
@@ -67,18 +73,6 @@ ATTACKS: dict[str, Attack] = {
 }
 """The pre-registered battery; every table meets all of it."""
 
-PACKAGES = ("numpy", "pandas", "scipy", "scikit-learn", "synthkit")
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Findings:
-    """What the steps found; empty where an INVALID audit stopped."""
-
-    judgement: Judgement
-    attacks: tuple[AttackResult, ...] = ()
-    hard_rules: tuple[str, ...] = ()
-    diagnostics: dict[str, float] = field(default_factory=dict)
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Matter:
@@ -90,10 +84,6 @@ class _Matter:
     model: white_box.Weights | None
     rules: AuditRules
     seed: int
-
-
-class _StepFailedError(Exception):
-    """A step raised or yielded no number; the text names the step, never the data."""
 
 
 def run_audit(
@@ -136,35 +126,20 @@ def run_audit(
     _check_request(matter, attempt)
     try:
         findings = _examine(matter, progress or (lambda _: None))
-    except _StepFailedError as error:
-        findings = _invalid(str(error))
-    return AuditReport(
-        verdict=findings.judgement.verdict,
-        reasons=findings.judgement.reasons,
-        attacks=findings.attacks,
-        hard_rules=findings.hard_rules,
-        diagnostics=findings.diagnostics,
+    except StepFailedError as error:
+        findings = invalid(str(error))
+    judged = Judged(
         table_digest=synthetic.digest,
-        earlier=tuple(table.digest for table in earlier),
         schema_digest=synthetic.schema.digest,
-        policy_digest=policy_digest,
-        max_advantage=rules.max_advantage,
-        alpha=rules.alpha,
-        attempt=attempt,
-        seed=seed,
+        earlier=tuple(release.digest for release in earlier),
         sizes={name: part.patient_count for name, part in sets.items()} | {"synthetic": len(synthetic)},
-        versions={"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
     )
+    return report_of(findings, judged, rules, policy_digest=policy_digest, attempt=attempt, seed=seed)
 
 
 def _check_request(matter: _Matter, attempt: int) -> None:
     """Step 1: what is refused instead of judged."""
-    if not 1 <= attempt <= matter.rules.max_attempts:
-        raise PolicyError(
-            "this attempt is beyond the number the policy allows",
-            rule="audit.max_attempts",
-            fix="regenerating until a table passes is selection; the officer decides on the last one",
-        )
+    check_attempt(attempt, matter.rules)
     columns = matter.synthetic.schema.columns
     schemas = [table.schema for table in matter.sets.values()] + [table.schema for table in matter.earlier]
     if any(schema.columns != columns for schema in schemas):
@@ -173,24 +148,24 @@ def _check_request(matter: _Matter, attempt: int) -> None:
         raise SchemaError("the model was trained with other columns", fix="leave the model out")
 
 
-def _examine(matter: _Matter, progress: Callable[[str], None]) -> _Findings:
+def _examine(matter: _Matter, progress: Callable[[str], None]) -> Findings:
     """Steps 2 to 7."""
     sets, seed = matter.sets, matter.seed
     reasons = _too_small(matter)
     if reasons:
-        return _invalid(*reasons)
+        return invalid(*reasons)
     progress("are the sets disjoint")
-    reasons = _guarded("disjoint sets", lambda: overlapping_sets(sets, seed=seed))
+    reasons = guarded("disjoint sets", lambda: overlapping_sets(sets, seed=seed))
     if reasons:
-        return _invalid(*reasons)
+        return invalid(*reasons)
     progress("blind baseline")
-    blind = _guarded("blind baseline", lambda: blind_baseline(sets["members"], sets["holdout"], seed=seed))
+    blind = guarded("blind baseline", lambda: blind_baseline(sets["members"], sets["holdout"], seed=seed))
     if not blind.is_at_chance:
-        return _invalid(
+        return invalid(
             "members and holdout can be told apart without the synthetic table: not a random split"
         )
     progress("distances")
-    evidence = _guarded(
+    evidence = guarded(
         "distances",
         lambda: gather(**sets, synthetic=matter.synthetic, earlier=matter.earlier, seed=seed),
     )
@@ -199,7 +174,7 @@ def _examine(matter: _Matter, progress: Callable[[str], None]) -> _Findings:
 
 def _attack(
     matter: _Matter, evidence: Evidence, blind: BlindBaseline, progress: Callable[[str], None]
-) -> _Findings:
+) -> Findings:
     """Steps 6 and 7."""
     rules = matter.rules
     attacks: dict[str, Callable[[], tuple[Claims, ...]]] = {
@@ -207,29 +182,22 @@ def _attack(
     }
     if matter.model is not None:
         attacks[white_box.NAME] = partial(white_box.explain, matter.model, matter.sets, evidence)
-    claims: dict[str, tuple[Claims, ...]] = {}
-    failures: list[str] = []
-    for name, attack in attacks.items():
-        progress(name)
-        try:
-            claims[name] = _guarded(name, attack)
-        except _StepFailedError as error:
-            failures.append(str(error))
+    claims, failures = attack_each(attacks, progress)
     if failures:
-        return _invalid(*failures)
+        return invalid(*failures)
     progress("verdict")
     aside = claims.pop(white_box.NAME, ())
     family = [claim for group in claims.values() for claim in group]
     level = rules.alpha / rules.max_attempts
-    hard_rules = _guarded("copied patients", lambda: copies.copied_rare_patients(evidence, level=level))
-    hard_rules += _guarded("identity rule", lambda: identity.above_limit(evidence, level=level))
-    results = _guarded("statistics", lambda: measure(family, rules))
-    shown = _guarded("statistics", lambda: tuple(replace(r, decides=False) for r in measure(aside, rules)))
+    hard_rules = guarded("copied patients", lambda: copies.copied_rare_patients(evidence, level=level))
+    hard_rules += guarded("identity rule", lambda: identity.above_limit(evidence, level=level))
+    results = guarded("statistics", lambda: measure(family, rules))
+    shown = guarded("statistics", lambda: tuple(replace(r, decides=False) for r in measure(aside, rules)))
     broken = [f"{result.name}: did not yield a number" for result in (*results, *shown) if has_nan(result)]
     if broken:
-        return _invalid(*broken)
-    figures = _guarded("diagnostics", lambda: diagnostics.describe(evidence))
-    return _Findings(
+        return invalid(*broken)
+    figures = guarded("diagnostics", lambda: diagnostics.describe(evidence))
+    return Findings(
         judgement=judge(family, results, hard_rules, rules, reference_size=len(evidence.reference)),
         attacks=(*results, *shown),
         hard_rules=hard_rules,
@@ -242,15 +210,3 @@ def _too_small(matter: _Matter) -> tuple[str, ...]:
     small += ["synthetic"] * (len(matter.synthetic) < MIN_PATIENTS)
     small += ["an earlier release"] * any(len(table) < MIN_PATIENTS for table in matter.earlier)
     return tuple(f"{name}: too few rows for the statistics to exist" for name in small)
-
-
-def _invalid(*reasons: str) -> _Findings:
-    return _Findings(judgement=Judgement(verdict=Verdict.INVALID, reasons=reasons))
-
-
-def _guarded(name: str, step: Callable[[], T]) -> T:
-    """The step's result, or a reason that names the step and the kind of error, not its text."""
-    try:
-        return step()
-    except Exception as error:
-        raise _StepFailedError(f"{name}: did not finish ({type(error).__name__})") from error

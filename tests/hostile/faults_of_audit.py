@@ -11,7 +11,7 @@ from hospital import policy_text
 from house_stage import Fault, Stage, accusation, audited, draws_of, module_of, sealed, the_clinic
 from release_workshop import REASON, Workshop, coarse, statement
 
-from synthkit.audit import run
+from synthkit.audit import findings, run
 from synthkit.audit.claims import Claims, Scores
 from synthkit.domain.audit import Verdict
 from synthkit.privacy.ledger import Ledger
@@ -62,7 +62,7 @@ def crash_counted_as_pass(stage: Stage) -> None:
             return ()
 
     if stage.is_faulty:
-        stage.patch.setattr(run, "_guarded", swallowing)
+        stage.patch.setattr(findings, "guarded", swallowing)
     crash = module_of("hostile/test_audit_never_passes_a_crash.py")
     crash.test_an_attack_that_raises_is_invalid_named_and_quoted_nowhere(
         stage.patch, "membership_density_ratio"

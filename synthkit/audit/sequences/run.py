@@ -15,27 +15,33 @@ Rules: a crash is never a PASS; reasons carry neither a patient's value nor an e
 columns are attacked as the table they are, visits and codes as records.
 """
 
-import platform
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from importlib.metadata import version
-from typing import TypeVar
+from dataclasses import dataclass
 
 from synthkit.audit.baseline import BlindBaseline
 from synthkit.audit.claims import Claims
+from synthkit.audit.findings import (
+    Findings,
+    Judged,
+    StepFailedError,
+    attack_each,
+    check_attempt,
+    guarded,
+    invalid,
+    report_of,
+)
 from synthkit.audit.sequences import copies, membership, near, partial, presence, published, rare, statics
 from synthkit.audit.sequences.evidence import SequenceEvidence, gather
 from synthkit.audit.sequences.split import blind_to_records, overlapping_records
-from synthkit.audit.verdict import Judgement, has_nan, judge, measure
+from synthkit.audit.verdict import has_nan, judge, measure
 from synthkit.data.sequences import PatientSequences, Sequences, SyntheticSequences
-from synthkit.domain.audit import AttackResult, AuditReport, Verdict
+from synthkit.domain.audit import AuditReport
 from synthkit.domain.policy import AuditRules
-from synthkit.errors import PolicyError, SchemaError
+from synthkit.errors import SchemaError
 
 MIN_PATIENTS = 20
 """Smallest members, holdout and reference; smallest number of synthetic patients."""
 
-T = TypeVar("T")
 SEQUENCE_ATTACKS: dict[str, Callable[[SequenceEvidence], tuple[Claims, ...]]] = {
     presence.NAME: presence.exact_match,
     near.NAME: near.near_match,
@@ -45,18 +51,6 @@ SEQUENCE_ATTACKS: dict[str, Callable[[SequenceEvidence], tuple[Claims, ...]]] = 
     membership.TOGETHER: membership.releases_together,
 }
 """The pre-registered battery on visits and codes; static columns have theirs in `statics`."""
-
-PACKAGES = ("numpy", "pandas", "scipy", "scikit-learn", "synthkit")
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Findings:
-    """What the steps found; empty where an INVALID audit stopped."""
-
-    judgement: Judgement
-    attacks: tuple[AttackResult, ...] = ()
-    hard_rules: tuple[str, ...] = ()
-    diagnostics: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -68,10 +62,6 @@ class _Matter:
     earlier: tuple[SyntheticSequences, ...]
     rules: AuditRules
     seed: int
-
-
-class _StepFailedError(Exception):
-    """A step raised or yielded no number; the text names the step, never the data."""
 
 
 def run_sequence_audit(
@@ -110,35 +100,20 @@ def run_sequence_audit(
     _check_request(matter, attempt)
     try:
         findings = _examine(matter, progress or (lambda _: None))
-    except _StepFailedError as error:
-        findings = _invalid(str(error))
-    return AuditReport(
-        verdict=findings.judgement.verdict,
-        reasons=findings.judgement.reasons,
-        attacks=findings.attacks,
-        hard_rules=findings.hard_rules,
-        diagnostics=findings.diagnostics,
+    except StepFailedError as error:
+        findings = invalid(str(error))
+    judged = Judged(
         table_digest=synthetic.digest,
-        earlier=tuple(release.digest for release in earlier),
         schema_digest=synthetic.schema.digest,
-        policy_digest=policy_digest,
-        max_advantage=rules.max_advantage,
-        alpha=rules.alpha,
-        attempt=attempt,
-        seed=seed,
+        earlier=tuple(release.digest for release in earlier),
         sizes={name: part.patient_count for name, part in {**sets, "synthetic": synthetic}.items()},
-        versions={"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
     )
+    return report_of(findings, judged, rules, policy_digest=policy_digest, attempt=attempt, seed=seed)
 
 
 def _check_request(matter: _Matter, attempt: int) -> None:
     """Step 1: what is refused instead of judged."""
-    if not 1 <= attempt <= matter.rules.max_attempts:
-        raise PolicyError(
-            "this attempt is beyond the number the policy allows",
-            rule="audit.max_attempts",
-            fix="regenerating until a release passes is selection; the officer decides on the last one",
-        )
+    check_attempt(attempt, matter.rules)
     made: list[Sequences] = [*matter.sets.values(), *matter.earlier]
     if any(part.schema.columns != matter.synthetic.schema.columns for part in made):
         raise SchemaError("the audit's records do not share their columns", fix="read all with one schema")
@@ -146,24 +121,24 @@ def _check_request(matter: _Matter, attempt: int) -> None:
         raise SchemaError("some records have times and others have none", fix="read all with one schema")
 
 
-def _examine(matter: _Matter, progress: Callable[[str], None]) -> _Findings:
+def _examine(matter: _Matter, progress: Callable[[str], None]) -> Findings:
     """Steps 2 to 5."""
     sets, seed = matter.sets, matter.seed
     reasons = _too_small(matter)
     if reasons:
-        return _invalid(*reasons)
+        return invalid(*reasons)
     progress("are the sets disjoint")
-    reasons = _guarded("disjoint sets", lambda: overlapping_records(sets, seed=seed))
+    reasons = guarded("disjoint sets", lambda: overlapping_records(sets, seed=seed))
     if reasons:
-        return _invalid(*reasons)
+        return invalid(*reasons)
     progress("blind baseline")
-    blind = _guarded("blind baseline", lambda: blind_to_records(sets["members"], sets["holdout"], seed=seed))
+    blind = guarded("blind baseline", lambda: blind_to_records(sets["members"], sets["holdout"], seed=seed))
     if not blind.is_at_chance:
-        return _invalid(
+        return invalid(
             "members and holdout can be told apart without the synthetic records: not a random split"
         )
     progress("distances")
-    evidence = _guarded(
+    evidence = guarded(
         "distances",
         lambda: gather(**sets, synthetic=matter.synthetic, earlier=matter.earlier, seed=seed),
     )
@@ -172,21 +147,21 @@ def _examine(matter: _Matter, progress: Callable[[str], None]) -> _Findings:
 
 def _attack(
     matter: _Matter, evidence: SequenceEvidence, blind: BlindBaseline, progress: Callable[[str], None]
-) -> _Findings:
+) -> Findings:
     """Steps 6 and 7."""
     rules = matter.rules
     level = rules.alpha / rules.max_attempts
     family, failures = _claims(matter, evidence, progress)
     if failures:
-        return _invalid(*failures)
+        return invalid(*failures)
     progress("verdict")
-    hard_rules = _guarded("copied records", lambda: copies.copied_rare_records(evidence, level=level))
-    results = _guarded("statistics", lambda: measure(family, rules))
+    hard_rules = guarded("copied records", lambda: copies.copied_rare_records(evidence, level=level))
+    results = guarded("statistics", lambda: measure(family, rules))
     broken = [f"{result.name}: did not yield a number" for result in results if has_nan(result)]
     if broken:
-        return _invalid(*broken)
-    figures = _guarded("diagnostics", lambda: published.eva_axes(evidence))
-    return _Findings(
+        return invalid(*broken)
+    figures = guarded("diagnostics", lambda: published.eva_axes(evidence))
+    return Findings(
         judgement=judge(family, results, hard_rules, rules, reference_size=len(evidence.reference)),
         attacks=results,
         hard_rules=hard_rules,
@@ -196,22 +171,15 @@ def _attack(
 
 def _claims(
     matter: _Matter, evidence: SequenceEvidence, progress: Callable[[str], None]
-) -> tuple[list[Claims], list[str]]:
+) -> tuple[list[Claims], tuple[str, ...]]:
     """All attacks' claims, and in words which attacks did not finish."""
     attacks: dict[str, Callable[[], tuple[Claims, ...]]] = {
         name: lambda attack=attack: attack(evidence)  # type: ignore[misc]
         for name, attack in SEQUENCE_ATTACKS.items()
     }
     attacks[statics.NAME] = lambda: statics.match_statics(**matter.sets, synthetic=matter.synthetic)
-    claims: list[Claims] = []
-    failures: list[str] = []
-    for name, attack in attacks.items():
-        progress(name)
-        try:
-            claims += _guarded(name, attack)
-        except _StepFailedError as error:
-            failures.append(str(error))
-    return claims, failures
+    claims, failures = attack_each(attacks, progress)
+    return [claim for group in claims.values() for claim in group], failures
 
 
 def _too_small(matter: _Matter) -> tuple[str, ...]:
@@ -219,15 +187,3 @@ def _too_small(matter: _Matter) -> tuple[str, ...]:
     small += ["synthetic"] * (matter.synthetic.patient_count < MIN_PATIENTS)
     small += ["an earlier release"] * any(part.patient_count < MIN_PATIENTS for part in matter.earlier)
     return tuple(f"{name}: too few patients for the statistics to exist" for name in small)
-
-
-def _invalid(*reasons: str) -> _Findings:
-    return _Findings(judgement=Judgement(verdict=Verdict.INVALID, reasons=reasons))
-
-
-def _guarded(name: str, step: Callable[[], T]) -> T:
-    """The step's result, or a reason that names the step and the kind of error, not its text."""
-    try:
-        return step()
-    except Exception as error:
-        raise _StepFailedError(f"{name}: did not finish ({type(error).__name__})") from error

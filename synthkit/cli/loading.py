@@ -111,9 +111,9 @@ def check_in_force(policy: SitePolicy) -> None:
 
 
 def policy_path(name: str) -> Path:
-    """Where a policy lies; a file of that very name comes before a shipped one."""
+    """Where a policy lies; a file of that very name, but no folder, comes before a shipped one."""
     path = Path(name)
-    if path.exists() or path.suffix or len(path.parts) != 1:
+    if path.is_file() or path.suffix or len(path.parts) != 1:
         return path
     shipped = {file.stem: file for folder in _policy_folders() for file in sorted(folder.glob("*.toml"))}
     if name not in shipped:

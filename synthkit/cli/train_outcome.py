@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from synthkit.cli.console import Console, epsilon_text, figure
 from synthkit.domain.canonical import JsonObject
-from synthkit.domain.privacy import PrivacyEvent
+from synthkit.domain.privacy import PrivacyEvent, PrivacySpend
 from synthkit.privacy.accounting import reported_epsilon
 
 if TYPE_CHECKING:
@@ -44,16 +44,7 @@ def show(console: Console, outcome: Outcome, folder: Path) -> None:
     if spend is None:
         console.verdict("NOT PRIVATE", "nothing made from this model may be called private")
     else:
-        document["spend"] = {
-            "epsilon": spend.epsilon,
-            "delta": spend.delta,
-            "accountant": spend.accountant,
-            "adjacency": spend.adjacency.value,
-            "noise_multiplier": plan.noise_multiplier,
-            "prior_noise_multiplier": plan.prior_noise_multiplier,
-            "sample_rate": plan.sample_rate,
-            "steps": plan.total_steps or 1,
-        }
+        document["spend"] = spend_document(spend, plan)
         console.heading(f"Trained {model.generator.kind} into {folder}")
         console.pairs(
             {
@@ -64,6 +55,20 @@ def show(console: Console, outcome: Outcome, folder: Path) -> None:
             }
         )
     console.result(document)
+
+
+def spend_document(spend: PrivacySpend, plan: "TrainingPlan") -> JsonObject:
+    """What a training cost, for `--json`: others rely on these names. One release counts as one step."""
+    return {
+        "epsilon": spend.epsilon,
+        "delta": spend.delta,
+        "accountant": spend.accountant,
+        "adjacency": spend.adjacency.value,
+        "noise_multiplier": plan.noise_multiplier,
+        "prior_noise_multiplier": plan.prior_noise_multiplier,
+        "sample_rate": plan.sample_rate,
+        "steps": plan.total_steps or 1,
+    }
 
 
 def _training_words(plan: "TrainingPlan") -> dict[str, str]:

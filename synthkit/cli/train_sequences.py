@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from synthkit.cli.console import Console, Progress, epsilon_text, figure
 from synthkit.cli.ledgers import TEMPLATE_ASSET, TEMPLATE_NOTE, open_ledger
 from synthkit.cli.loading import check_in_force, load_policy, load_schema, name_of
+from synthkit.cli.train_outcome import spend_document
 from synthkit.domain.canonical import JsonObject
 from synthkit.domain.policy import SitePolicy
 from synthkit.domain.privacy import Budget
@@ -227,16 +228,7 @@ def _show(console: Console, model: "SequenceModel", plan: "TrainingPlan", folder
     if spend is None:
         console.verdict("NOT PRIVATE", "nothing made from this model may be called private")
     else:
-        document["spend"] = {
-            "epsilon": spend.epsilon,
-            "delta": spend.delta,
-            "accountant": spend.accountant,
-            "adjacency": spend.adjacency.value,
-            "noise_multiplier": plan.noise_multiplier,
-            "prior_noise_multiplier": plan.prior_noise_multiplier,
-            "sample_rate": plan.sample_rate,
-            "steps": plan.total_steps,
-        }
+        document["spend"] = spend_document(spend, plan)
         console.heading(f"Trained {model.generator.kind} into {folder}")
         epsilon = f"{epsilon_text(spend.epsilon)} at delta {figure(spend.delta)}"
         shares = figure(plan.prior_noise_multiplier)

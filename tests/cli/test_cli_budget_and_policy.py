@@ -116,3 +116,9 @@ def test_head_is_one_canonical_line(clinic, synthkit):
     document = json.loads((clinic / "head.json").read_text())
     assert (document["asset"], document["counter"]) == (ASSET, 2)
     assert "epsilon" not in (clinic / "head.json").read_text()
+
+
+def test_a_folder_of_a_shipped_policys_name_does_not_hide_it(clinic, synthkit):
+    """`synthkit demo --output demo` makes such a folder before it reads the policy of that name."""
+    (clinic / "demo").mkdir()
+    assert synthkit("policy", "check", "demo").code == 0

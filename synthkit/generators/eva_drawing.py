@@ -7,18 +7,15 @@ that was handed in.
 """
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from synthkit.domain.layout import StateWeights
 from synthkit.domain.sequence_layout import RecordStates
+from synthkit.generators.eva_network import EvaNetwork
 from synthkit.generators.sequence_base import RecordBatch, batch_of
 from synthkit.generators.sequence_layers import memory_states
-
-if TYPE_CHECKING:
-    from synthkit.generators.eva import Eva
 
 CHUNK = 1024
 """Patients drawn at once."""
@@ -29,7 +26,7 @@ CANDIDATES = 20
 
 @torch.no_grad()
 def draw_records(
-    eva: "Eva",
+    eva: EvaNetwork,
     count: int,
     *,
     rng: torch.Generator,
@@ -54,7 +51,7 @@ def draw_records(
 
 
 def _starts(
-    eva: "Eva", count: int, rng: torch.Generator, where: StateWeights, history: RecordStates | None
+    eva: EvaNetwork, count: int, rng: torch.Generator, where: StateWeights, history: RecordStates | None
 ) -> tuple[torch.Tensor, torch.Tensor, float]:
     """Latents, static states, and the share of effective draws among them.
 
@@ -126,7 +123,7 @@ class _Drawing:
 
     def __init__(
         self,
-        eva: "Eva",
+        eva: EvaNetwork,
         latent: torch.Tensor,
         statics: torch.Tensor,
         rng: torch.Generator,
@@ -277,7 +274,7 @@ def _first_codes(chances: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
 
 
 def _newcomers(
-    eva: "Eva", latent: torch.Tensor, statics: torch.Tensor, first_days: np.ndarray, longest: int
+    eva: EvaNetwork, latent: torch.Tensor, statics: torch.Tensor, first_days: np.ndarray, longest: int
 ) -> _People:
     count, channels = len(statics), eva.norm.normalized_shape[0]
     nothing = torch.zeros(count, dtype=torch.int64)

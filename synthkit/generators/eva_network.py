@@ -1,0 +1,394 @@
+"""EVA: a latent per patient, transposed and causal convolutions, codes of a visit decoded one by one.
+
+Knows a `SequenceLayout`. Beyond the paper: a visit's codes are decoded in the vocabulary's order, each code
+given the visit's context and the codes before it in this visit, so that no vocabulary of visits is needed
+and every set of codes has an exact probability; each code's memory of earlier visits enters its odds
+directly; time to the next visit, the end of the record and static columns are generated with it.
+
+    z ~ N(0, I);  statics one after the other | z;  for each visit t:
+      context_t = causal convolutions of (upsampled z, statics, time, visits before t)
+      P(code v | codes u < v) = sigmoid(out(context_t, codes u < v) + memory(v))
+      P(gap to the next visit, or end | context_t, visit t)
+
+Refuses to know privacy or files. Rules: as in `sequence_base`. Hyperparameters make the paper's rivals of
+it: `recurrent` puts an LSTM in the convolutions' place, `latent` 0 leaves the latent out, `layers` 0 the
+look at earlier visits, `memory` 0 the memory.
+
+Source: Biswal et al., "EVA: Generating longitudinal electronic health records using conditional variational
+autoencoders", 2020, section 2.1 and equation 3; ordered Bernoulli chain: Larochelle and Murray, NADE, 2011.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from synthkit.domain.calendar import CLOCK
+from synthkit.domain.sequence_layout import RecordStates, SequenceLayout
+from synthkit.generators.sequence_base import Bound, RecordBatch, SequenceGenerator
+from synthkit.generators.sequence_layers import (
+    MEMORY,
+    NEVER,
+    CausalStack,
+    RecurrentStack,
+    Upsampler,
+    memory_states,
+)
+from synthkit.generators.sequence_shares import FIRST_CODES, Shares, share_statistics
+from synthkit.generators.settings import checked_settings
+
+SIZES = 16
+"""Codes of one type that a visit has so far are told apart up to one less than this."""
+
+
+class EvaNetwork(SequenceGenerator):
+    """Everything of EVA but the drawing of records. See the module."""
+
+    type_of: torch.Tensor
+
+    statics_follow_latent: ClassVar[bool] = True
+    """Whether static columns are drawn given the latent, rather than the other way round."""
+
+    defaults: ClassVar[Mapping[str, float]] = {
+        "channels": 64,
+        "hidden": 64,
+        "latent": 16,
+        "layers": 4,
+        "recurrent": 0,
+        "reader": 0,
+        "memory": 2,
+        "kl_weight": 1.0,
+        "most_visits": 200,
+        "most_codes": 100,
+        "dated": 1,
+    }
+    ranges: ClassVar[Mapping[str, tuple[float, float]]] = {
+        "channels": (4, 1024),
+        "hidden": (4, 1024),
+        "latent": (0, 256),
+        "layers": (0, 8),
+        "recurrent": (0, 1),
+        "reader": (0, 1),
+        "memory": (0, 2),
+        "kl_weight": (0.0, 10.0),
+        "most_visits": (1, 1000),
+        "most_codes": (1, 10_000),
+        "dated": (0, 1),
+    }
+
+    def __init__(self, layout: SequenceLayout, hyperparameters: dict[str, float] | None = None) -> None:
+        super().__init__(layout)
+        self._settings = checked_settings(self.kind, hyperparameters, self.defaults, self.ranges)
+        size = {name: int(value) for name, value in self._settings.items()}
+        channels, hidden, latent, codes = size["channels"], size["hidden"], size["latent"], layout.codes
+        self.latent, self.memory = latent, size["memory"]
+        given = latent if self.statics_follow_latent else 0
+        if latent:
+            self.see = nn.Linear(codes + layout.statics.width + 2, 2 * channels)
+            self.infer = nn.Linear(2 * channels, 2 * self.inferred)
+            self.upsample = Upsampler(latent, channels, layout.most_visits)
+            if size["reader"]:
+                self.reader = nn.LSTM(channels, channels, batch_first=True, bidirectional=True)
+        self.static_heads = nn.ModuleList(
+            [
+                nn.Linear(max(1, offset + given), states)
+                for offset, states in zip(layout.statics.offsets, layout.statics.states, strict=True)
+            ]
+        )
+        self.static_in = nn.Linear(layout.statics.width, channels, bias=False)
+        self.time_in = nn.Linear(CLOCK, channels)
+        self.entry_in = nn.Embedding(layout.end + 1, channels)
+        self.visit_in = nn.Linear(codes, channels, bias=False)
+        self.mean_in = nn.Linear(channels, channels)
+        self.stack = (
+            RecurrentStack(channels, 2 * channels)
+            if size["recurrent"]
+            else CausalStack(channels, size["layers"])
+        )
+        self.looks_back = bool(size["recurrent"] or size["layers"])
+        self.norm = nn.LayerNorm(channels)
+        self.to_hidden = nn.Linear(channels, hidden)
+        self.beside = nn.Embedding(codes + 1, hidden)
+        self.size_in = nn.Embedding((1 + max(layout.types)) * SIZES, hidden)
+        self.out = nn.Linear(2 * hidden, codes)
+        self.leave_context = nn.Linear(channels, hidden)
+        self.leave_visit = nn.Linear(channels, hidden, bias=False)
+        self.leave = nn.Linear(hidden, layout.end + 1)
+        if self.memory:
+            self.memory_of_type = nn.Embedding((1 + max(layout.types)) * MEMORY, 1)
+        if self.memory == 2:
+            self.memory_of_code = nn.Embedding(codes * MEMORY, 1)
+        self._start()
+        self.register_buffer("type_of", torch.tensor(layout.types), persistent=False)
+
+    @torch.no_grad()
+    def _start(self) -> None:
+        """First weights: every code about as likely, nothing known of pairs, memory a mild help."""
+        codes = self.layout.codes
+        share = min(0.5, FIRST_CODES / codes)
+        self.out.bias.fill_(math.log(share / (1.0 - share)))
+        self.out.weight.mul_(0.3)
+        self.beside.weight.normal_(std=0.3 / math.sqrt(FIRST_CODES))
+        self.size_in.weight.normal_(std=0.3)
+        self.visit_in.weight.normal_(std=1.0 / math.sqrt(FIRST_CODES))
+        self.entry_in.weight.normal_(std=0.3)
+        self.leave.weight.mul_(0.3)
+        for head in self.heads():
+            head.weight.mul_(0.1)
+            head.bias.zero_()
+        if self.memory:
+            self.memory_of_type.weight.zero_().view(-1, MEMORY)[:, NEVER:].fill_(1.0)
+        if self.memory == 2:
+            self.memory_of_code.weight.zero_()
+
+    @property
+    def hyperparameters(self) -> dict[str, float]:
+        """See `SequenceGenerator`."""
+        return dict(self._settings)
+
+    @property
+    def noise_size(self) -> int:
+        """One variate for each latent dimension."""
+        return max(1, self.latent)
+
+    def heads(self) -> list[nn.Linear]:
+        """One layer a static column: from the columns before and the latent to its states."""
+        return [head for head in self.static_heads if isinstance(head, nn.Linear)]
+
+    # ---- inference ----
+
+    @property
+    def inferred(self) -> int:
+        """How many latent dimensions are inferred of a patient."""
+        return self.latent
+
+    def posterior(self, batch: RecordBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and log standard deviation of what is inferred of each patient, float32 (batch, inferred).
+
+        From the record as a bag of codes, and with `reader` from a bidirectional LSTM over its visits.
+        """
+        visits = batch.is_visit.sum(dim=1, keepdim=True)
+        counts = torch.log1p(batch.present.sum(dim=1))
+        left = ((batch.leave != self.layout.end).float() * batch.is_visit).sum(dim=1, keepdim=True)
+        pace = (batch.clock[:, :, 3] * batch.is_visit).sum(dim=1, keepdim=True) / left.clamp(min=1.0)
+        seen = torch.cat([counts, self.hot(batch.statics), torch.log1p(visits), pace], dim=1)
+        hidden = self.see(seen)
+        if self._settings["reader"]:
+            hidden = hidden + self._read(batch)
+        mean, log_std = self.infer(functional.gelu(hidden)).chunk(2, dim=1)
+        return mean, log_std.clamp(-5.0, 2.0)
+
+    def bound(self, batch: RecordBatch, *, noise: torch.Tensor) -> Bound:
+        """See `SequenceGenerator`."""
+        latent, kl = self.infer_latent(batch, noise)
+        context, visits = self._contexts(batch, latent)
+        return Bound(
+            codes=self._codes_misfit(batch, context),
+            leaves=self._leaves_misfit(batch, context, visits),
+            statics=self._statics_misfit(
+                batch.statics, latent if self.statics_follow_latent else latent[:, :0]
+            ),
+            kl=kl,
+        )
+
+    def infer_latent(self, batch: RecordBatch, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """A draw of each patient's latent given the record, (batch, latent), and its divergence, (batch,)."""
+        if not self.latent:
+            empty = torch.zeros(len(batch), 0, device=noise.device)
+            return empty, torch.zeros(len(batch), device=noise.device)
+        mean, log_std = self.posterior(batch)
+        kl = (0.5 * (mean.square() + (2 * log_std).exp() - 1.0) - log_std).sum(dim=1)
+        return mean + log_std.exp() * noise, kl
+
+    def _read(self, batch: RecordBatch) -> torch.Tensor:
+        """Where the LSTM ends in both directions, (batch, 2 * channels)."""
+        lengths = batch.is_visit.sum(dim=1).long().cpu()
+        visits = self.visit_in(batch.present) + self.time_in(batch.clock)
+        packed = nn.utils.rnn.pack_padded_sequence(visits, lengths, batch_first=True, enforce_sorted=False)
+        ends = self.reader(packed)[1][0]  # (directions, batch, channels)
+        return torch.cat([ends[0], ends[1]], dim=1)
+
+    def loss_per_patient(self, batch: RecordBatch, *, progress: float, noise: torch.Tensor) -> torch.Tensor:
+        """See `SequenceGenerator`. The divergence's weight rises over the first half."""
+        parts = self.bound(batch, noise=noise)
+        weight = self._settings["kl_weight"] * min(1.0, 0.05 + 1.9 * progress)
+        return parts.misfit + weight * parts.kl
+
+    def hot(self, statics: torch.Tensor) -> torch.Tensor:
+        """One-hot blocks of the static states, float32 (batch, width)."""
+        layout = self.layout.statics
+        hot = torch.zeros(len(statics), layout.width, device=statics.device)
+        return hot.scatter_(1, statics + torch.tensor(layout.offsets, device=statics.device), 1.0)
+
+    def _statics_misfit(self, statics: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
+        """Minus log probability of the static columns, each given those before, (batch,)."""
+        hot = self.hot(statics)
+        misfit = torch.zeros(len(statics), device=statics.device)
+        for column, (head, offset) in enumerate(zip(self.heads(), self.layout.statics.offsets, strict=True)):
+            logits = head(self.static_inputs(hot, offset, latent))
+            misfit = misfit + functional.cross_entropy(logits, statics[:, column], reduction="none")
+        return misfit
+
+    def static_inputs(self, hot: torch.Tensor, offset: int, latent: torch.Tensor) -> torch.Tensor:
+        """What a static column is drawn from: the columns before it and the latent; 0 where neither is."""
+        known = torch.cat([hot[:, :offset], latent], dim=1)
+        return known if known.shape[1] else torch.zeros(len(hot), 1, device=hot.device)
+
+    def _contexts(self, batch: RecordBatch, latent: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """What each visit is decoded from, and each visit's own vector, both (batch, visits, channels)."""
+        visits = self.visit_in(batch.present)
+        inputs = self.around(batch.clock, batch.entry, self.hot(batch.statics)[:, None])
+        if self.latent:
+            inputs = inputs + self.upsample(latent, visits.shape[1]).transpose(1, 2)
+        if self.looks_back:
+            place = torch.arange(visits.shape[1], device=visits.device).clamp(min=1)[:, None]
+            before = functional.pad(visits, (0, 0, 1, 0))[:, :-1]
+            inputs = inputs + before + self.mean_in(before.cumsum(dim=1) / place)
+        context: torch.Tensor = self.norm(self.stack(inputs))
+        return context, visits
+
+    def around(self, clock: torch.Tensor, entry: torch.Tensor, hot: torch.Tensor) -> torch.Tensor:
+        """What is known of visits besides codes: time, the gap before, and the patient."""
+        found: torch.Tensor = self.time_in(clock) + self.entry_in(entry) + self.static_in(hot)
+        return found
+
+    def _codes_misfit(self, batch: RecordBatch, context: torch.Tensor) -> torch.Tensor:
+        """Minus log probability of all codes, (batch,).
+
+        At each step the codes between the last one and the next are decided: the ones passed over, absent,
+        and the next one, present.
+        """
+        marks = self.beside(batch.tokens)
+        before = functional.pad(marks, (0, 0, 1, 0))[:, :-1].cumsum(dim=1)  # (batch, steps, hidden)
+        index = batch.begin[:, :, None].expand_as(before)
+        prefix = before - before.gather(1, index)
+        chosen = self._by_step(self.to_hidden(context), batch.visit) + prefix
+        chosen = chosen + self.sizes(self._sizes_so_far(batch))
+        logits = self.code_logits(chosen)
+        if self.memory:
+            logits = logits + self._by_step(self.memory_odds(self._remembered(batch.present)), batch.visit)
+        numbers = torch.arange(self.layout.codes, device=logits.device)
+        decided = (numbers > batch.last[:, :, None]) & (numbers <= batch.tokens[:, :, None])
+        odds = functional.softplus(logits)
+        absent = (odds * decided).sum(dim=2)
+        if not self.layout.may_be_empty:  # given that the visit has a code at all
+            is_first = (batch.last < 0).float()
+            absent = absent + torch.log(-torch.expm1(-odds.sum(dim=2).clamp(min=1e-6))) * is_first
+        token = batch.tokens.clamp(max=self.layout.codes - 1)[:, :, None]
+        is_code = (batch.tokens < self.layout.codes).float()
+        return ((absent - logits.gather(2, token).squeeze(2) * is_code) * batch.is_step).sum(dim=1)
+
+    def _sizes_so_far(self, batch: RecordBatch) -> torch.Tensor:
+        """Codes of each type that the step's visit has before it, int64 (batch, steps, types)."""
+        kinds = torch.cat([self.type_of, self.type_of.new_full((1,), -1)])[batch.tokens]
+        types = torch.arange(1 + max(self.layout.types), device=kinds.device)
+        hits = (kinds[:, :, None] == types).long()
+        before = functional.pad(hits, (0, 0, 1, 0))[:, :-1].cumsum(dim=1)
+        return before - before.gather(1, batch.begin[:, :, None].expand_as(before))
+
+    def sizes(self, counts: torch.Tensor) -> torch.Tensor:
+        """What the number of codes so far, int64 (..., types), adds to the hidden layer, (..., hidden)."""
+        offsets = torch.arange(counts.shape[-1], device=counts.device) * SIZES
+        found: torch.Tensor = self.size_in(counts.clamp(max=SIZES - 1) + offsets).sum(dim=-2)
+        return found
+
+    def _by_step(self, values: torch.Tensor, visit: torch.Tensor) -> torch.Tensor:
+        """Each step's visit's vector."""
+        return values.gather(1, visit[:, :, None].expand(-1, -1, values.shape[2]))
+
+    def code_logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Log odds of each code. The second half is a path without a bend: log odds that add up."""
+        logits: torch.Tensor = self.out(torch.cat([functional.gelu(hidden), hidden], dim=-1))
+        return logits
+
+    def _remembered(self, present: torch.Tensor) -> torch.Tensor:
+        """State of each visit's memory of each code, int64 (batch, visits, codes)."""
+        visits = present.shape[1]
+        place = torch.arange(visits, device=present.device)[:, None]
+        seen = torch.where(present > 0, place, -1)
+        last = functional.pad(seen.cummax(dim=1).values, (0, 0, 1, 0), value=-1)[:, :-1]
+        count = functional.pad(present.cumsum(dim=1), (0, 0, 1, 0))[:, :-1].long()
+        return memory_states(place, last, count)
+
+    def memory_odds(self, states: torch.Tensor) -> torch.Tensor:
+        """What the memory adds to each code's log odds."""
+        odds: torch.Tensor = self.memory_of_type(states + self.type_of * MEMORY).squeeze(-1)
+        if self.memory == 2:
+            numbers = torch.arange(self.layout.codes, device=states.device)
+            odds = odds + self.memory_of_code(states + numbers * MEMORY).squeeze(-1)
+        return odds
+
+    def leave_logits(self, context: torch.Tensor, visits: torch.Tensor) -> torch.Tensor:
+        """Logits of the gap to the next visit and, last, of the record's end."""
+        hidden = functional.gelu(self.leave_context(context) + self.leave_visit(visits))
+        logits: torch.Tensor = self.leave(hidden)
+        return logits
+
+    def _leaves_misfit(self, batch: RecordBatch, context: torch.Tensor, visits: torch.Tensor) -> torch.Tensor:
+        """Minus log probability of gaps and of the end, (batch,). The cap's end is certain."""
+        logits = self.leave_logits(context, visits)
+        misfit = functional.cross_entropy(logits.transpose(1, 2), batch.leave, reduction="none")
+        is_open = torch.arange(logits.shape[1], device=logits.device) < self.layout.most_visits - 1
+        return (misfit * batch.is_visit * is_open).sum(dim=1)
+
+    # ---- first biases ----
+
+    def statistics(self, states: RecordStates) -> torch.Tensor:
+        """See `SequenceGenerator`."""
+        return share_statistics(states, self.layout)
+
+    @torch.no_grad()
+    def set_shares(self, total: np.ndarray, *, noise: float) -> None:
+        """See `SequenceGenerator`."""
+        shares = Shares.read(total, self.layout, noise=noise)
+        self.out.bias.copy_(torch.from_numpy(shares.code_log_odds))
+        self.leave.bias.copy_(torch.from_numpy(shares.leave_logs))
+        for head, logs in zip(self.heads(), shares.static_logs, strict=True):
+            head.bias.copy_(torch.from_numpy(logs))
+
+    # ---- drawing ----
+
+    def latent_before_statics(self, count: int, rng: torch.Generator) -> torch.Tensor:
+        """What static columns are drawn from, (count, any)."""
+        return torch.randn(count, self.latent, generator=rng)
+
+    def latent_after_statics(
+        self,
+        before: torch.Tensor,
+        statics: torch.Tensor,  # noqa: ARG002
+        rng: torch.Generator,  # noqa: ARG002
+    ) -> torch.Tensor:
+        """Each patient's latent, (count, latent), once the static columns are drawn."""
+        return before
+
+    def context_step(
+        self,
+        *,
+        clock: torch.Tensor,
+        entry: torch.Tensor,
+        hot: torch.Tensor,
+        up: torch.Tensor,
+        before: torch.Tensor,
+        mean: torch.Tensor,
+        past: list[torch.Tensor],
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """One visit's context, (batch, channels), as the whole record's would be; and what layers remember.
+
+        Args:
+            clock: float32 (batch, CLOCK).
+            entry: int64 (batch,).
+            hot: The static states, float32 (batch, width).
+            up: The upsampled latent at this visit, (batch, channels).
+            before: The visit before, (batch, channels); 0 at the first.
+            mean: Mean of all visits before, likewise.
+            past: What the layers remember.
+        """
+        inputs = self.around(clock, entry, hot) + up
+        if self.looks_back:
+            inputs = inputs + before + self.mean_in(mean)
+        h, past = self.stack.step(inputs, past)
+        return self.norm(h), past

@@ -20,7 +20,7 @@ from synthkit.domain.policy import SitePolicy
 from synthkit.domain.privacy import Budget
 from synthkit.domain.schema import Schema
 from synthkit.domain.toml_reading import shown
-from synthkit.errors import PolicyError, SchemaError
+from synthkit.errors import InputError, PolicyError, SchemaError
 from synthkit.privacy.accounting import ACCOUNTANT
 
 if TYPE_CHECKING:
@@ -80,10 +80,18 @@ def infer(
     )
 
 
-def check(table: TableArgument, schema: SchemaOption, as_json: JsonOption = False) -> None:
+def check(
+    table: TableArgument,
+    schema: SchemaOption,
+    patients: Annotated[
+        Path | None, typer.Option("--patients", help="Records: the table of static columns, one row each.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
     """List what in a table does not fit its schema: row and column of each violation, never the cell.
 
-    The first 20 are listed and all are counted. Ends with 4 when there is any.
+    The first 20 are listed and all are counted; of records of visits, the first alone. Ends with 4 when
+    there is any.
 
     Example:
       synthkit schema check admissions.csv --schema schema.toml
@@ -92,6 +100,11 @@ def check(table: TableArgument, schema: SchemaOption, as_json: JsonOption = Fals
 
     console = Console(as_json=as_json)
     known = load_schema(schema)
+    if known.is_longitudinal:
+        _check_records(console, table, known, patients)
+        return
+    if patients is not None:
+        raise InputError("belongs to records of visits", where="option --patients", fix="leave it out")
     with console.progress("checking the table"):
         result = check_table(table, known)
     console.result(_document(result))
@@ -109,6 +122,16 @@ def check(table: TableArgument, schema: SchemaOption, as_json: JsonOption = Fals
         console.line(f"  and {hidden} more")
     count = f"{result.count} violation{'s' if result.count > 1 else ''}"
     raise SchemaError(f"{count} of the schema", where=name_of(table), fix="correct the table or the schema")
+
+
+def _check_records(console: Console, table: Path, known: Schema, patients: Path | None) -> None:
+    from synthkit.data.checking import CheckResult
+    from synthkit.data.sequence_reading import read_sequences
+
+    with console.progress("checking the records"):
+        read_sequences(table, known, patients=patients)
+    console.result(_document(CheckResult(violations=(), count=0, kinds={})))
+    console.line(f"{name_of(table)} holds records that fit the schema.")
 
 
 def buy(

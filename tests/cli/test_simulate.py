@@ -51,3 +51,28 @@ def test_nothing_is_replaced_unasked(synthkit, tmp_path, monkeypatch):
     (tmp_path / "patients.csv").write_text("mine")
     answer = synthkit("simulate", "-n", "10", *FILES)
     assert (answer.code, (tmp_path / "patients.csv").read_text()) == (4, "mine")
+
+
+def test_schema_check_reads_records_and_names_the_row(synthkit, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    written = ("-o", "records.csv", "--patients", "patients.csv", "--schema", "schema.toml")
+    assert synthkit("simulate", "-n", "30", *written, "--visits-mean", "3").code == 0
+    check = ("schema", "check", "records.csv", "--patients", "patients.csv", "--schema", "schema.toml")
+    assert json.loads(synthkit(*check, "--json").out) == {"valid": True, "count": 0, "violations": []}
+    rows = (tmp_path / "records.csv").read_text("utf-8").splitlines()
+    rows[5] = rows[5].rsplit(",", 1)[0] + ",CANARY-7731"
+    (tmp_path / "records.csv").write_text("\n".join(rows), "utf-8")
+    answer = synthkit(*check)
+    assert answer.code == 4
+    assert "column code, row 5 (line 6)" in answer.error
+    assert "CANARY" not in answer.out + answer.error
+
+
+def test_a_patients_table_is_refused_where_no_records_are(synthkit, tmp_path):
+    (tmp_path / "flat.toml").write_text(
+        '[table]\n[columns.age]\nkind = "integer"\nminimum = 0\nmaximum = 120\n', "utf-8"
+    )
+    answer = synthkit(
+        "schema", "check", "a.csv", "--schema", str(tmp_path / "flat.toml"), "--patients", "b.csv"
+    )
+    assert (answer.code, "option --patients" in answer.error) == (4, True)

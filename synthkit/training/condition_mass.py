@@ -21,8 +21,6 @@ MASS_SEED = 0
 PAPER_DRAWS = 20_000
 """Draws of a published system: at a share of 0.001 the standard error is a fifth of it."""
 
-PAPER_WORDS = "{share} of what was drawn met the conditions, the rest was thrown away"
-
 
 def condition_mass(model: Model | PaperModel, conditions: Sequence[Condition]) -> float:
     """Share of patients who meet all (checked) conditions, by the model: 0 to 1; 1 without conditions.
@@ -41,7 +39,7 @@ def condition_mass(model: Model | PaperModel, conditions: Sequence[Condition]) -
 
 def reliability_text(model: Model | PaperModel, reliability: float) -> str:
     """A reliability and what it means in this model: `reliability 0.83: about 83 % of ...`."""
-    words = PAPER_WORDS if isinstance(model, PaperModel) else model.generator.reliability_words
+    words = model.reliability_words if isinstance(model, PaperModel) else model.generator.reliability_words
     return f"reliability {reliability:.2f}: {words.format(share=f'{100 * reliability:.0f} %')}"
 
 

@@ -46,6 +46,9 @@ class PaperModel(ABC):
     holds: ClassVar[tuple[str, ...]]
     """What a folder of it was derived from the patients without any protection."""
 
+    reliability_words: ClassVar[str]
+    """What the figure that `draw` returns means, with `{share}` in its place."""
+
     @property
     @abstractmethod
     def schema(self) -> Schema:

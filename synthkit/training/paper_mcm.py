@@ -90,6 +90,10 @@ class PublishedMcm(PaperModel):
     mask_share: float = PUBLISHED_MASK
 
     kind: ClassVar[str] = "mcm"
+    reliability_words: ClassVar[str] = (
+        "{share} of the rows were kept; they are completed from the conditions' cells alone, so rows that "
+        "begin with the same cells are the same"
+    )
     holds: ClassVar[tuple[str, ...]] = (
         "the smallest and largest value and the Box-Cox power of every numeric column",
         "the categories that occur in the training patients",

@@ -144,6 +144,9 @@ class PublishedMedVae(PaperModel):
     binary_weight: float
 
     kind: ClassVar[str] = "medvae"
+    reliability_words: ClassVar[str] = (
+        "{share} of what was drawn met the conditions, the rest was thrown away"
+    )
     holds: ClassVar[tuple[str, ...]] = (
         "the smallest and largest value of every numeric column",
         "the categories that occur in the training patients",

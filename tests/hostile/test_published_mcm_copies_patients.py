@@ -21,6 +21,7 @@ from synthkit.domain.conditions import parse_conditions
 from synthkit.domain.linkage import Linkage
 from synthkit.errors import ConditionError, InputError
 from synthkit.training.artefact import HEADER, WEIGHTS, load_model
+from synthkit.training.condition_mass import reliability_text
 from synthkit.training.paper_artefact import masking, open_model, save_paper
 from synthkit.training.paper_linkage import linked_rows
 from synthkit.training.paper_mcm import McmSettings, PublishedMcm, train_mcm
@@ -282,3 +283,10 @@ def test_two_patients_make_a_model_and_each_training_is_logged_as_unsafe(caplog)
     rows, _ = model.draw(30, seed=0)
     assert len(rows) == 30
     assert not rows.frame.isna().any().any()
+
+
+def test_its_reliability_speaks_of_no_row_thrown_away(model):
+    """Conditions are given to the network as cells; nothing is drawn first and set aside."""
+    text = reliability_text(model, 1.0)
+    assert "100 % of the rows were kept" in text
+    assert "thrown away" not in text

@@ -11,9 +11,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from synthkit.cli.console import Console
-from synthkit.cli.evaluate_sequences import RecordFiles, evaluate_records
+from synthkit.cli.evaluate_sequences import RecordFiles, RecordQuestions, evaluate_records
 from synthkit.cli.loading import check_target, load_schema, name_of, save_text
-from synthkit.cli.options import JsonOption, ReportOption, SchemaOption, SeedOption
+from synthkit.cli.options import (
+    JsonOption,
+    ReportOption,
+    SchemaOption,
+    SeedOption,
+    VaultKeyOption,
+    VaultPassphraseOption,
+)
+from synthkit.cli.vaults import VaultKey, read_made
 from synthkit.domain.schema import Schema
 from synthkit.domain.survival import SurvivalReport, Term
 from synthkit.domain.utility import SPREAD_TOLERANCE, Estimate, UtilityReport
@@ -38,7 +46,10 @@ def evaluate(
     ] = None,
     target: Annotated[
         list[str] | None,
-        typer.Option("--target", help="What to predict: a binary column, 'age >= 70', 'sex = Female'."),
+        typer.Option(
+            "--target",
+            help="What to predict: a binary column, 'age >= 70', 'sex = Female'; records: 'code in [A, B]'.",
+        ),
     ] = None,
     survival: Annotated[
         str | None,
@@ -65,16 +76,33 @@ def evaluate(
         Path | None, typer.Option("--train-patients", help="Records: those of --train.")
     ] = None,
     model: Annotated[
-        Path | None, typer.Option("--model", help="Records: the probability of --real by this model, too.")
+        Path | None,
+        typer.Option("--model", help="Records: the probability of --real by it; a map of its latents."),
     ] = None,
+    augment: Annotated[
+        int | None,
+        typer.Option(
+            "--augment", min=2, metavar="SIZE", help="Records: what they add to SIZE real patients."
+        ),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Records: leave out what has to be trained.")
+    ] = False,
     report: ReportOption = None,
     max_rows: Annotated[
         int | None, typer.Option("--max-rows", help="Most rows per table given to sdmetrics.")
     ] = None,
     repeats: Annotated[
-        int,
-        typer.Option("--repeats", min=1, help="Classifiers per target; above 1 scores have 95 % intervals."),
-    ] = 1,
+        int | None,
+        typer.Option(
+            "--repeats",
+            min=1,
+            help="Trainings per task. Tables: 1; above, scores have 95 % intervals. Records: 3.",
+            show_default=False,
+        ),
+    ] = None,
+    vault_key: VaultKeyOption = None,
+    vault_passphrase_env: VaultPassphraseOption = None,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -85,16 +113,18 @@ def evaluate(
     privacy budget: they are for the site's own eyes.
 
     A longitudinal schema compares records of visits: codes, pairs of codes within and across visits by
-    probability and by log lift, repetition, lengths and gaps. Other real records, --train, make the ceiling.
+    probability and by log lift, repetition, lengths and gaps; what a network learns of next visits; what
+    patients with a condition (--target) carry. Other real records, --train, make baseline and ceiling.
 
     Example:
       synthkit evaluate --real test.csv --train train.csv --synthetic synthetic.csv \
         --schema schema.toml --target "age >= 70" --report evaluation.html
       synthkit evaluate --real test.csv --train train.csv --synthetic made.csv --schema schema.toml \
         --survival time,status --stratum "age > 75"
-      synthkit evaluate --real test.parquet --synthetic made.parquet --schema records.toml --json
+      synthkit evaluate --real test.parquet --train train.parquet --synthetic made.parquet \
+        --schema records.toml --target "code in [I50, I25]" --augment 500 --report records.html
     """
-    from synthkit.data.connectors import read_synthetic, read_table
+    from synthkit.data.connectors import read_table
     from synthkit.evaluation.run import evaluate as measure
     from synthkit.evaluation.targets import parse_target
 
@@ -105,14 +135,11 @@ def evaluate(
     if known.is_longitudinal:
         ungiven = {
             "--synthetic": None if len(synthetic) == 1 else synthetic,
-            "--target": target,
             "--survival": survival,
             "--event-level": event_level,
             "--stratum": stratum,
             "--covariate": covariate,
-            "--report": report,
             "--max-rows": max_rows,
-            "--repeats": None if repeats == 1 else repeats,
         }
         evaluate_records(
             RecordFiles(
@@ -125,21 +152,31 @@ def evaluate(
                 model=model,
             ),
             known,
-            seed=seed,
+            RecordQuestions(
+                conditions=target,
+                cohort=augment,
+                repeats=repeats,
+                seed=seed,
+                report=report,
+                is_quick=quick,
+            ),
             refused=[name for name, value in ungiven.items() if value is not None],
             console=console,
         )
         return
     tables = {"--patients": patients, "--synthetic-patients": synthetic_patients, "--model": model}
-    for option, path in {**tables, "--train-patients": train_patients}.items():
+    for option, path in {**tables, "--train-patients": train_patients, "--augment": augment}.items():
         if path is not None:
             raise InputError("belongs to records of visits", where=f"option {option}", fix="leave it out")
+    if quick:
+        raise InputError("belongs to records of visits", where="option --quick", fix="leave it out")
     wanted = tuple(parse_target(text, known) for text in target) if target else None
     task = _survival_task(
         known, survival, event_level, (stratum or [], covariate or []), is_single=len(synthetic) == 1
     )
+    reader = VaultKey(path=vault_key, passphrase_env=vault_passphrase_env)
     with console.progress("reading the tables") as progress:
-        table, (made, *others) = read_table(real, known), [read_synthetic(one, known) for one in synthetic]
+        table, (made, *others) = read_table(real, known), [read_made(one, known, reader) for one in synthetic]
         baseline = read_table(train, known) if train is not None else None
         result = measure(
             real=table,
@@ -148,7 +185,7 @@ def evaluate(
             targets=wanted,
             seed=seed,
             max_rows=max_rows,
-            repeats=repeats,
+            repeats=repeats or 1,
             survival=task,
             more_synthetic=tuple(others),
             progress=progress,

@@ -27,6 +27,11 @@ POOLING = (
 def task_remarks(task: SurvivalTask, missing: tuple[str, ...]) -> tuple[str, ...]:
     """On the columns asked for."""
     remarks = []
+    if task.is_event_assumed:
+        remarks.append(
+            f"The categories of {task.event.name} do not say which one is the event: {task.event_level}, "
+            "listed second, was taken for it. If it is the other one, say --event-level."
+        )
     if not task.duration.unit:
         remarks.append(
             f"The schema gives no unit for {task.duration.name}: times are printed without one, "

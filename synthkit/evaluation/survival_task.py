@@ -47,7 +47,10 @@ class Stratum:
 
 @dataclass(frozen=True, kw_only=True)
 class SurvivalTask:
-    """Checked against the schema; `covariates` enter the Cox models, `left_out` are named in the report."""
+    """Checked against the schema; `covariates` enter the Cox models, `left_out` are named in the report.
+
+    `is_event_assumed`: nobody said which level is the event, and no word does; its place as second did.
+    """
 
     duration: Column
     event: Column
@@ -55,6 +58,7 @@ class SurvivalTask:
     covariates: tuple[Column, ...]
     strata: tuple[Stratum, ...]
     left_out: tuple[str, ...] = ()
+    is_event_assumed: bool = False
 
 
 def survival_task(
@@ -95,6 +99,7 @@ def survival_task(
         covariates=chosen,
         strata=(Stratum(label=ALL), *(_stratum(one, schema) for one in dict.fromkeys(strata))),
         left_out=left_out,
+        is_event_assumed=event_level is None and _event_place(event) is None,
     )
 
 
@@ -141,17 +146,15 @@ def _event_level(column: Column, wanted: str | None) -> str:
         if level is None:
             raise SchemaError("it has no such category", where=where, fix="--event-level takes one it has")
         return level
-    first, second = (level.strip().lower() for level in column.categories)
-    if first in CENSORED_WORDS and second in EVENT_WORDS:
-        return column.categories[1]
-    if first in EVENT_WORDS and second in CENSORED_WORDS:
-        if column.kind is Kind.BINARY:
-            return column.categories[0]
+    said = _event_place(column)
+    if said == 0 and column.kind is Kind.EVENT:
         raise SchemaError(
             "its second category, which is the event, reads like its absence",
             where=where,
             fix="list the event second, or say --event-level",
         )
+    if said is not None:
+        return column.categories[said]
     if column.kind is Kind.EVENT:
         return column.categories[1]
     raise SchemaError(
@@ -159,6 +162,14 @@ def _event_level(column: Column, wanted: str | None) -> str:
         where=where,
         fix='say --event-level, or kind = "event" with the event second',
     )
+
+
+def _event_place(column: Column) -> int | None:
+    """Which of two categories is the event in a word that everybody reads the same way; None: neither is."""
+    first, second = (level.strip().lower() for level in column.categories)
+    if first in CENSORED_WORDS and second in EVENT_WORDS:
+        return 1
+    return 0 if first in EVENT_WORDS and second in CENSORED_WORDS else None
 
 
 def _covariates(

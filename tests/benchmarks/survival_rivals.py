@@ -158,6 +158,25 @@ class Smote:
         return self.encoding.table(made).frame
 
 
+@dataclass(frozen=True, kw_only=True)
+class Everyone:
+    """Real patients in the place of made ones: what a generator that knows everything could add at most."""
+
+    table: PatientTable
+
+    def rows(self, count: int, *, seed: int) -> pd.DataFrame:
+        """See `Maker`; everybody equally often, up to one."""
+        return _repeated(self.table.frame, count, seed)
+
+    def stratum(self, asked: Stratum, count: int, *, seed: int) -> pd.DataFrame:
+        """See `Maker`."""
+        return _repeated(self.table.frame[asked.rows(self.table.frame, self.table.schema)], count, seed)
+
+
+def _repeated(frame: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:
+    return frame.iloc[np.resize(np.random.default_rng(seed).permutation(len(frame)), count)]
+
+
 def fit_mice(table: PatientTable, seed: int, *, mask_share: float = 0.5) -> Mice:
     """Fit the imputer to a fold's training rows."""
     encoding = fit_boxcox(table)

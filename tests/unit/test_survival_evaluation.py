@@ -207,6 +207,10 @@ def test_missing_unit_empty_stratum_and_repeated_patients_have_a_word():
     assert all(one.real is None and one.synthetic is None for one in empty)
 
 
+def test_an_event_that_nobody_named_has_a_word(fresh):
+    assert any("status do not say which one is the event: 2, listed second" in note for note in fresh.notes)
+
+
 def test_several_tables_are_pooled_and_the_first_one_is_the_one_shown():
     real, made = rows(400, 1), [rows(400, seed) for seed in (2, 3, 4)]
     report = measure(real, *made)

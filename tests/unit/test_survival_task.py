@@ -66,6 +66,24 @@ def test_levels_that_do_not_say_which_is_the_event_are_refused(column):
     assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    ("column", "is_assumed"),
+    [
+        (event("1", "2"), True),
+        (event("2", "1"), True),
+        (event("A", "B"), True),
+        (event("0", "1"), False),
+        (event("alive", "dead"), False),
+        (event("dead", "alive", kind=Kind.BINARY), False),
+    ],
+)
+def test_an_event_that_only_its_place_tells_is_said_to_be_assumed(column, is_assumed):
+    task = survival_task("time,status", schema(AGE, TIME, column))
+    assert task.is_event_assumed is is_assumed
+    told = survival_task("time,status", schema(AGE, TIME, column), event_level=column.categories[1])
+    assert not told.is_event_assumed
+
+
 def test_event_level_decides_and_must_exist():
     ambiguous = schema(AGE, TIME, event("1", "2", kind=Kind.BINARY))
     assert survival_task("time,status", ambiguous, event_level="1").event_level == "1"

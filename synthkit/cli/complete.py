@@ -1,4 +1,4 @@
-"""`synthkit complete`: fill the empty cells of partial rows from a trained model. Costs no budget.
+"""`synthkit complete`: fill partial rows, or go on with records, from a trained model. Costs no budget.
 
 Rule kept here: the person is told that what comes out holds the cells that went in, so that nobody takes
 it for a synthetic table. Imports that take a second or more stand inside the functions that need them;
@@ -13,9 +13,12 @@ from typing import Annotated
 import typer
 
 from synthkit.cli.console import Console
+from synthkit.cli.generate_sequences import is_record_model
 from synthkit.cli.loading import check_target
 from synthkit.cli.options import ForceOption, JsonOption, SeedOption
+from synthkit.cli.record_variants import continue_a_table, refuse_options
 from synthkit.domain.toml_reading import shown
+from synthkit.errors import InputError
 
 NOT_SYNTHETIC = (
     "the given cells stand in these rows as they were, covered by no epsilon: this is no synthetic table, "
@@ -39,6 +42,10 @@ def complete(
     copies: Annotated[
         int, typer.Option("--copies", min=1, help="Complete the whole table so many times over.")
     ] = 1,
+    patients: Annotated[
+        Path | None,
+        typer.Option("--patients", help="Records: static columns stand here; else in every row."),
+    ] = None,
     seed: SeedOption = 0,
     force: ForceOption = False,
     as_json: JsonOption = False,
@@ -53,10 +60,23 @@ def complete(
     The result holds what you gave, which may be real patients' cells: it stays at the site. For new rows
     of a given stratum, which may leave once audited and sealed, use `generate --where` instead.
 
+    Of a model of records, PARTIAL holds records of visits, and each goes on where it ends: every given
+    visit stands as it was, later ones are drawn. Patients are numbered from 1 in the order given.
+
     Example:
       synthkit complete model partial.csv -o completed.csv --keep-missing creatinine
+      synthkit complete records-model histories.csv --patients patients.csv -o continued.csv
     """
     check_target(output, force=force)
+    if is_record_model(model):
+        asked = {"--keep-missing": bool(keep_missing), "--copies": copies != 1}
+        refuse_options([name for name, given in asked.items() if given])
+        continue_a_table(
+            model, partial, output, patients=patients, seed=seed, console=Console(as_json=as_json)
+        )
+        return
+    if patients is not None:
+        raise InputError("belongs to a model of records", where="option --patients", fix="leave it out")
     from synthkit.data.connectors import read_partial, write_completed
     from synthkit.training.paper_artefact import open_model
     from synthkit.training.synthesis import complete as complete_rows

@@ -15,6 +15,8 @@ from synthkit.domain.conditions import parse_conditions
 from synthkit.errors import InputError
 
 HEADER, MODE = "model.json", "records"
+PUBLISHED_MODE, PUBLISHED_RECORDS = "paper", ("eva", "eva-c")
+"""What the header of a published system of records says."""
 
 
 def is_record_model(folder: Path) -> bool:
@@ -23,7 +25,10 @@ def is_record_model(folder: Path) -> bool:
         document = json.loads((folder / HEADER).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return isinstance(document, dict) and document.get("mode") == MODE
+    if not isinstance(document, dict):
+        return False
+    is_published = document.get("mode") == PUBLISHED_MODE and document.get("generator") in PUBLISHED_RECORDS
+    return is_published or document.get("mode") == MODE
 
 
 def generate_records(
@@ -47,7 +52,7 @@ def generate_records(
     """
     from synthkit.data.reading import format_of
     from synthkit.data.sequence_writing import write_sequences
-    from synthkit.training.sequence_artefact import load_sequence_model, synthesize_records
+    from synthkit.training.record_models import draw_from, open_record_model
 
     if refused:
         what = "says nothing of a model of records"
@@ -60,12 +65,12 @@ def generate_records(
         if target is not None:
             format_of(target)
     with console.progress("loading the model") as progress:
-        model = load_sequence_model(folder)
+        model = open_record_model(folder)
         if patients is not None and model.schema.statics is None:
             raise InputError("the schema has no static column", where="option --patients", fix="leave it out")
         conditions = parse_conditions(where, model.schema)
         progress("drawing records")
-        synthesis = synthesize_records(model, count, seed=seed, conditions=conditions, visits=visits)
+        synthesis = draw_from(model, count, seed=seed, conditions=conditions, visits=visits)
         progress("writing")
         write_sequences(synthesis.records, output, patients=patients)
     records = synthesis.records

@@ -1,9 +1,10 @@
 """From records to a long table, patients after patients, whatever their number.
 
 Knows the long table's form: patient and visit counted from 1, the day, one code a row. Refuses real
-patients' records: only what was generated is written. Rules: a visit without codes is one row with an
-empty code; the static columns stand in a table of their own, or in every row; files appear whole or not
-at all, and equal records give equal bytes (of one version of the Parquet library).
+patients' records: only what was generated is written, and continued records with their given beginnings.
+Rules: a visit without codes is one row with an empty code; the static columns stand in a table of their own,
+or in every row; files appear whole or not at all, and equal records give equal bytes (of one version of the
+Parquet library).
 """
 
 import gzip
@@ -19,12 +20,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from synthkit.data.connectors import arrow_array
+from synthkit.data.continued import ContinuedSequences
 from synthkit.data.reading import format_of
 from synthkit.data.sequences import SyntheticSequences
 from synthkit.data.table import EPOCH, SyntheticTable
 from synthkit.domain.schema import Schema
 from synthkit.domain.toml_reading import shown
 from synthkit.errors import InputError
+
+Written = SyntheticSequences | ContinuedSequences
 
 ORIGIN = np.datetime64(EPOCH.isoformat(), "D")
 
@@ -36,7 +40,7 @@ class SequenceWriter:
         self._schema, self._long, self._patients = schema, long, patients
         self._written = 0
 
-    def write(self, records: SyntheticSequences) -> None:
+    def write(self, records: Written) -> None:
         """Append records; their patients are numbered on."""
         first = self._written + 1
         statics = _statics(records, is_text=(self._patients or self._long).is_text)
@@ -73,9 +77,7 @@ def sequence_writer(
     raise problem
 
 
-def write_sequences(
-    records: SyntheticSequences, path: str | Path, *, patients: str | Path | None = None
-) -> None:
+def write_sequences(records: Written, path: str | Path, *, patients: str | Path | None = None) -> None:
     """Write records; see `sequence_writer`.
 
     Raises:
@@ -85,7 +87,7 @@ def write_sequences(
         writer.write(records)
 
 
-def _statics(records: SyntheticSequences, *, is_text: bool) -> dict[str, pa.Array]:
+def _statics(records: Written, *, is_text: bool) -> dict[str, pa.Array]:
     """The static columns as they are released, one value a patient."""
     schema = records.schema.statics
     if schema is None:
@@ -99,7 +101,7 @@ def _statics(records: SyntheticSequences, *, is_text: bool) -> dict[str, pa.Arra
     return {name: pa.array(text[name].to_numpy(dtype=object), pa.string()) for name in schema.names}
 
 
-def _long_table(records: SyntheticSequences, first: int, statics: dict[str, pa.Array]) -> pa.Table:
+def _long_table(records: Written, first: int, statics: dict[str, pa.Array]) -> pa.Table:
     """One row a code; `first` is the first patient's number."""
     schema, counts = records.schema, records.codes_per_visit
     rows = np.repeat(np.arange(records.visit_count), np.maximum(counts, 1))

@@ -8,14 +8,15 @@ bought tables meets no patient, and is free in both.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import nn
 
-from synthkit.domain.layout import Layout, StateWeights
+from synthkit.domain.crossing import Crossing, crossed_layout, crossings, with_crossed
+from synthkit.domain.layout import Layout, PatientStates, StateWeights
 from synthkit.errors import InputError
 from synthkit.generators.tables import cleaned_tables, patients_in
 
@@ -40,6 +41,9 @@ class Generator(nn.Module, ABC):
 
     encoder_parts: ClassVar[tuple[str, ...]] = ()
     """First parts (before the dot) of the names of the parameters that turn a patient into a code."""
+
+    before: ClassVar[Mapping[str, float]] = {}
+    """Hyperparameters that a model saved before they existed does not name, as it was built."""
 
     reliability_words: ClassVar[str] = "1 is as good as a row without conditions, near 0 hardly known"
     """What the reliability of a conditional draw measures; `{share}` stands for it in per cent."""
@@ -205,7 +209,8 @@ class TableGenerator(Generator):
     """Fitted to the patients' two-way tables, bought once; no step of its fit meets a patient.
 
     `tables` are shares of patients, `millions` how many there are, both averaged over sites; `table_noise` is
-    the standard deviation of a pair's cell as a share of all patients, known once the fit is done.
+    the standard deviation of a pair's cell as a share of all patients, known once the fit is done. `bought`
+    is the layout of the tables: the columns, and behind them the crossed ones, if `cross` was called.
     """
 
     def __init__(self, layout: Layout) -> None:
@@ -216,19 +221,35 @@ class TableGenerator(Generator):
                 fix="group categories, or drop columns",
             )
         super().__init__(layout)
+        self.crossed: tuple[Crossing, ...] = ()
+        self.bought = layout
         self.tables = nn.Parameter(torch.zeros(layout.width, layout.width), requires_grad=False)
         self.millions = nn.Parameter(torch.zeros(1), requires_grad=False)
         self.table_noise = nn.Parameter(torch.zeros(1), requires_grad=False)
+
+    def cross(self, groups: int) -> None:
+        """Have every duration's times, in so many groups, counted together with its event; 0: do not.
+
+        Crossed columns that would make the tables wider than MOST_STATES are left out.
+        """
+        crossed = crossings(self.layout, groups)
+        self.crossed = crossed if crossed_layout(self.layout, crossed).width <= MOST_STATES else ()
+        self.bought = crossed_layout(self.layout, self.crossed)
+        self.tables = nn.Parameter(torch.zeros(self.bought.width, self.bought.width), requires_grad=False)
+
+    def to_buy(self, patients: PatientStates) -> PatientStates:
+        """The rows as the tables count them, by the layout `bought`."""
+        return with_crossed(patients, self.crossed)
 
     @torch.no_grad()
     def set_tables(self, counts: np.ndarray) -> None:
         """Take over the bought tables, as shares of patients, which average over sites.
 
         Args:
-            counts: float64, shape (width, width), symmetric: noisy patients per pair of states, and per
-                state on the diagonal.
+            counts: float64, shape (width, width) of `bought`, symmetric: noisy patients per pair of states,
+                and per state on the diagonal.
         """
-        patients = patients_in(counts, self.layout)
+        patients = patients_in(counts, self.bought)
         self.tables.copy_(torch.from_numpy(counts / patients))
         self.millions.fill_(patients / 1e6)  # of the order of the other weights, whatever the site's size
 
@@ -261,8 +282,15 @@ class TableGenerator(Generator):
 
     @torch.no_grad()
     def cleaned(self, pair_noise: float, single_noise: float) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `tables.cleaned_tables`; both noises as shares of patients. Remembers the pairs' noise."""
+        """See `tables.cleaned_tables`; both noises as shares of patients. Remembers the pairs' noise.
+
+        Of the columns alone: what crossed ones say beyond them is read where it is used.
+        """
         self.table_noise.fill_(pair_noise)
+        width = self.layout.width
         return cleaned_tables(
-            self.tables.double(), self.layout, pair_noise=pair_noise, single_noise=single_noise
+            self.tables[:width, :width].double(),
+            self.layout,
+            pair_noise=pair_noise,
+            single_noise=single_noise,
         )

@@ -1,4 +1,4 @@
-"""EVA, whole: the network of `eva_network`, and records drawn from it visit by visit (`eva_drawing`)."""
+"""EVA, whole: the network of `eva_network`, and records drawn from it visit by visit (`eva_sampling`)."""
 
 import numpy as np
 import torch
@@ -6,8 +6,8 @@ import torch
 from synthkit.domain.layout import StateWeights
 from synthkit.domain.sequence_layout import RecordStates
 from synthkit.errors import InputError
-from synthkit.generators.eva_drawing import draw_records
 from synthkit.generators.eva_network import EvaNetwork
+from synthkit.generators.eva_sampling import draw_pairs, draw_records
 
 
 class Eva(EvaNetwork):
@@ -32,3 +32,12 @@ class Eva(EvaNetwork):
         if where and history is not None:
             raise InputError("a continued record has its static columns already", fix="leave one out")
         return draw_records(self, count, rng=rng, where=where, lengths=lengths, history=history)
+
+    def sample_pairs(
+        self, count: int, *, rng: torch.Generator, where: StateWeights, instead: StateWeights
+    ) -> tuple[RecordStates, RecordStates, float]:
+        """Records, and what the same patients' would be under other conditions; see `draw_pairs`.
+
+        Source: the paper, section 2.2: one latent patient under several sets of conditions.
+        """
+        return draw_pairs(self, count, rng=rng, where=where, instead=instead)

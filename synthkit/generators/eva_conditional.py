@@ -13,6 +13,7 @@ Source: Biswal et al., 2020, section 2.2, equation 5, and section 3, equation 7.
 """
 
 import math
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -33,6 +34,8 @@ class ConditionalEva(Eva):
 
     kind = "eva-c"
     statics_follow_latent: ClassVar[bool] = False
+    local_parts: ClassVar[tuple[str, ...]] = (*Eva.local_parts, "expect", "expert")
+    defaults: ClassVar[Mapping[str, float]] = {**Eva.defaults, "reader": 1}
 
     def __init__(self, layout: SequenceLayout, hyperparameters: dict[str, float] | None = None) -> None:
         states = enumerate(layout.statics.states[:-1])
@@ -82,7 +85,7 @@ class ConditionalEva(Eva):
 
     def _has(self, statics: torch.Tensor) -> torch.Tensor:
         """Which conditions each patient has, float32 (batch, conditions)."""
-        return statics[:, self.conditions].float()
+        return statics[:, self.conditions].to(self.expect.weight.dtype)
 
     def _centre(self, statics: torch.Tensor, bias: torch.Tensor, strength: torch.Tensor) -> torch.Tensor:
         """Mean of the latent given conditions, bias and strengths, (batch, latent)."""

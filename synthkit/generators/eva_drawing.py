@@ -1,87 +1,63 @@
 """Records drawn from an EVA, visit by visit, all patients of a chunk together.
 
-Knows the trained layers. Refuses to know how they are trained. Rules: every draw takes the caller's source
-of chance; a record ends at the layout's cap at the latest; a patient whose record has ended leaves the
-chunk, so that long records do not hold up short ones; what is drawn starts from noise, or from a history
-that was handed in.
+Knows the trained layers. Refuses to know how they are trained, and where latents and static columns come
+from. Rules: every draw takes the caller's source of chance; a record ends at the layout's cap at the
+latest; a patient whose record has ended leaves the chunk, so that long records do not hold up short ones;
+what is drawn starts from noise, or from a history that was handed in.
 """
 
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from torch.nn import functional
 
-from synthkit.domain.layout import StateWeights
 from synthkit.domain.sequence_layout import RecordStates
 from synthkit.generators.eva_network import EvaNetwork
 from synthkit.generators.sequence_base import RecordBatch, batch_of
 from synthkit.generators.sequence_layers import memory_states
 
-CHUNK = 1024
-"""Patients drawn at once."""
 
-CANDIDATES = 20
-"""Starts per kept start under conditions."""
-
-
-@torch.no_grad()
-def draw_records(
+def draw_visits(
     eva: EvaNetwork,
-    count: int,
+    latent: torch.Tensor,
+    statics: torch.Tensor,
     *,
     rng: torch.Generator,
-    where: StateWeights | None,
-    lengths: np.ndarray | None,
-    history: RecordStates | None,
-) -> tuple[RecordStates, float]:
-    """See `SequenceGenerator.sample`."""
-    if lengths is not None and (lengths.shape != (count,) or lengths.min(initial=1) < 1):
-        raise ValueError("one length of at least 1 for each record")
-    if history is not None and len(history) != count:
-        raise ValueError("one history for each record")
-    parts, reliable = [], []
-    for start in range(0, count, CHUNK):
-        chunk = np.arange(start, min(start + CHUNK, count))
-        wanted = None if lengths is None else lengths[chunk]
-        past = None if history is None else history.take(chunk)
-        latent, statics, share = _starts(eva, chunk.size, rng, where or {}, past)
-        parts.append(_Drawing(eva, latent, statics, rng, lengths=wanted, history=past).run())
-        reliable.append(share)
-    return _pooled(parts), float(np.mean(reliable)) if reliable else 1.0
+    lengths: np.ndarray | None = None,
+    history: RecordStates | None = None,
+) -> RecordStates:
+    """The visits of patients whose latents, (patients, latent), and static states are given.
 
-
-def _starts(
-    eva: EvaNetwork, count: int, rng: torch.Generator, where: StateWeights, history: RecordStates | None
-) -> tuple[torch.Tensor, torch.Tensor, float]:
-    """Latents, static states, and the share of effective draws among them.
-
-    Under conditions a start counts with the allowed mass met on its way (importance resampling).
+    Args:
+        eva: What draws.
+        latent: float32 (patients, latent).
+        statics: int64 (patients, columns).
+        rng: Of every draw.
+        lengths: As `SequenceGenerator.sample` takes them.
+        history: Likewise.
     """
-    if history is not None:
-        batch = batch_of(history, eva.layout, np.arange(count))
-        latent, _ = eva.infer_latent(batch, torch.randn(count, eva.noise_size, generator=rng))
-        return latent, batch.statics, 1.0
-    size = count * CANDIDATES if where else count
-    latent = eva.latent_before_statics(size, rng)
-    statics = torch.zeros(size, len(eva.layout.statics.states), dtype=torch.int64)
-    met = torch.zeros(size, dtype=torch.float64)
-    hot = torch.zeros(size, eva.layout.statics.width)
-    for column, (head, offset) in enumerate(zip(eva.heads(), eva.layout.statics.offsets, strict=True)):
-        mass = torch.softmax(head(eva.static_inputs(hot, offset, latent)).double(), dim=1)
-        if column in where:
-            allowed = torch.from_numpy(where[column]).to(mass)
-            met += (mass * allowed).sum(dim=1).clamp(min=1e-300).log()
-            # A mass below the smallest float must not let a state through that is not allowed.
-            mass = mass * allowed + 1e-300 * allowed
-        statics[:, column] = torch.multinomial(mass, 1, generator=rng).squeeze(1)
-        hot[torch.arange(size), offset + statics[:, column]] = 1.0
-    if not where:
-        return eva.latent_after_statics(latent, statics, rng), statics, 1.0
-    weights = torch.softmax(met, dim=0)
-    kept = torch.multinomial(weights, count, replacement=True, generator=rng)
-    effective = float(1.0 / weights.square().sum())
-    latent = eva.latent_after_statics(latent[kept], statics[kept], rng)
-    return latent, statics[kept], max(1e-12, min(1.0, effective / count))
+    return _Drawing(eva, latent, statics, rng, lengths=lengths, history=history).run()
+
+
+def pooled(parts: list[RecordStates]) -> RecordStates:
+    """The patients of all parts, one part after the other."""
+
+    def joined(name: str) -> np.ndarray:
+        return np.concatenate([getattr(part, name) for part in parts])
+
+    def starts(name: str) -> np.ndarray:
+        counts = np.concatenate([np.diff(getattr(part, name)) for part in parts])
+        return np.concatenate([[0], np.cumsum(counts)])
+
+    return RecordStates(
+        codes=joined("codes"),
+        visit_starts=starts("visit_starts"),
+        patient_starts=starts("patient_starts"),
+        statics=joined("statics"),
+        gap_days=joined("gap_days"),
+        first_days=joined("first_days"),
+    )
 
 
 @dataclass(kw_only=True)
@@ -90,7 +66,6 @@ class _People:
 
     numbers: torch.Tensor
     hot: torch.Tensor
-    up: torch.Tensor
     past: list[torch.Tensor]
     before: torch.Tensor
     total: torch.Tensor
@@ -145,8 +120,8 @@ class _Drawing:
         self.first_days = calendar.first_day_of(statics[:, -1].numpy(), uniform)
         if history is not None:
             self.first_days = history.first_days
-        longest = most if self.lengths is None else int(self.lengths.max())
-        self.people = _newcomers(eva, latent, statics, self.first_days, max(longest, 1))
+        self.latent, self.up = latent, torch.zeros(0)
+        self.people = _newcomers(eva, statics, self.first_days)
 
     def run(self) -> RecordStates:
         """All visits of all patients."""
@@ -170,7 +145,7 @@ class _Drawing:
             clock=torch.from_numpy(clock),
             entry=people.entry,
             hot=people.hot,
-            up=people.up[:, :, place],
+            up=self._up(people, place),
             before=people.before,
             mean=people.total / max(place, 1),
             past=people.past,
@@ -185,45 +160,54 @@ class _Drawing:
         people.total = people.total + vector
         people.before = vector
         people.last = torch.where(present > 0, place, people.last)
-        people.count = people.count + present.long()
+        people.count = people.count + present.to(torch.int32)
         people.elapsed, people.gap, people.entry = people.elapsed + days, days, leave + 1
         return people if bool(stays.all()) else people.kept(stays.nonzero().squeeze(1))
+
+    def _up(self, people: _People, place: int) -> torch.Tensor:
+        """The upsampled latent at this visit, (patients, channels); a span of visits is made at once."""
+        if not self.eva.latent:
+            return torch.zeros(people.numbers.numel(), self.eva.norm.normalized_shape[0])
+        span = self.eva.upsample.span
+        if place % span == 0:
+            made = self.eva.upsample.block(self.latent[people.numbers], place // span)
+            self.up = torch.zeros(span, len(self.latent), made.shape[1])
+            self.up[:, people.numbers] = made.permute(2, 0, 1)
+        return self.up[place % span][people.numbers]
 
     def _codes(self, people: _People, context: torch.Tensor, place: int) -> torch.Tensor:
         """The visit's codes, float32 (patients, codes): drawn one after the other, or as given."""
         eva, layout = self.eva, self.eva.layout
-        rows = len(context)
-        present = torch.zeros(rows, layout.codes)
+        present = torch.zeros(len(context), layout.codes)
         is_given = place < self.given_visits[people.numbers]
         if self.given is not None and bool(is_given.any()):
             present[is_given] = self.given.present[people.numbers[is_given], place]
-        memory = torch.zeros(rows, 1)
-        if eva.memory:
-            memory = eva.memory_odds(memory_states(torch.tensor(place), people.last, people.count))
-        hidden = eva.to_hidden(context)
-        last = torch.full((rows,), -1)
-        sizes = torch.zeros(rows, 1 + max(layout.types), dtype=torch.int64)
-        numbers = torch.arange(layout.codes)
         going = (~is_given).nonzero().squeeze(1)
+        hidden = eva.to_hidden(context[going])
+        memory = self._memory(people, place)[going] if eva.memory else torch.zeros(going.numel(), 1)
+        last = torch.full((going.numel(),), -1)
+        sizes = torch.zeros(going.numel(), 1 + max(layout.types), dtype=torch.int64)
         for turn in range(layout.most_codes):
             if not going.numel():
                 break
-            seen = hidden[going] + eva.sizes(sizes[going])
-            chances = torch.sigmoid(eva.code_logits(seen) + memory[going])
-            hits = torch.rand(chances.shape, generator=self.rng) < chances
-            hits &= numbers > last[going, None]
-            code = hits.to(torch.uint8).argmax(dim=1)
-            if turn == 0 and not layout.may_be_empty:
-                bare = (~hits.any(dim=1)).nonzero().squeeze(1)
-                code[bare] = _first_codes(chances[bare], self.rng)
-                hits[bare, code[bare]] = True
-            found = hits.any(dim=1).nonzero().squeeze(1)
-            going, code = going[found], code[found]
-            present[going, code] = 1.0
-            last[going] = code
-            sizes[going, eva.type_of[code]] += 1
-            hidden[going] += eva.beside(code)
+            hazards = functional.softplus(eva.code_logits(hidden + eva.sizes(sizes)) + memory)
+            code = _next_codes(hazards, last, self.rng, at_least_one=not (turn or layout.may_be_empty))
+            found = (code < layout.codes).nonzero().squeeze(1)
+            going, last, memory = going[found], code[found], memory[found]
+            present[going, last] = 1.0
+            sizes = sizes[found]
+            sizes[torch.arange(len(found)), eva.type_of[last]] += 1
+            hidden = hidden[found] + eva.beside(last)
         return present
+
+    def _memory(self, people: _People, place: int) -> torch.Tensor:
+        """What each patient's memory adds to each code's log odds, (patients, codes).
+
+        Only `place` squared pairs of last and count exist: their states are looked up, not computed.
+        """
+        last, count = torch.arange(-1, place)[:, None], torch.arange(place + 1)
+        states = memory_states(torch.tensor(place), last, count).flatten()
+        return self.eva.memory_odds(states[(people.last + 1) * (place + 1) + people.count])
 
     def _leave(self, people: _People, logits: torch.Tensor, place: int) -> torch.Tensor:
         """Kind of the gap to the next visit, or the layout's `end`."""
@@ -264,29 +248,41 @@ class _Drawing:
         self.record.code_places.append(np.full(code.numel(), place))
 
 
-def _first_codes(chances: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
-    """The first code of visits that have one at all, int64 (rows,)."""
-    if not len(chances):
-        return torch.zeros(0, dtype=torch.int64)
-    misses = torch.log1p(-chances.double().clamp(max=1 - 1e-9))
-    mass = (chances.double().clamp(min=1e-30).log() + misses.cumsum(dim=1) - misses).softmax(dim=1)
-    return torch.multinomial(mass, 1, generator=rng).squeeze(1)
+def _next_codes(
+    hazards: torch.Tensor, last: torch.Tensor, rng: torch.Generator, *, at_least_one: bool
+) -> torch.Tensor:
+    """Each row's first code after `last` that is present, int64 (rows,); the number of codes if none is.
+
+    A chain of yes or no ends where the running sum of minus log(no) passes an exponential variate: one
+    number a row instead of one a code.
+
+    Args:
+        hazards: float32 (rows, codes): minus log of the chance that a code is absent.
+        last: int64 (rows,): the code before; -1 if none.
+        rng: Of the draw.
+        at_least_one: Given that some code is present.
+    """
+    risk = hazards.cumsum(dim=1, dtype=torch.float64)
+    uniform = torch.rand(len(risk), 1, generator=rng, dtype=torch.float64)
+    if at_least_one:
+        uniform = uniform * -torch.expm1(-risk[:, -1:])
+    before = risk.gather(1, last.clamp(min=0)[:, None]) * (last >= 0)[:, None]
+    code = torch.searchsorted(risk, before - torch.log1p(-uniform)).squeeze(1)
+    # A variate of exactly 0, or rounding at the end, must neither repeat a code nor leave a visit bare.
+    return torch.maximum(code, last + 1).clamp(max=risk.shape[1] - int(at_least_one))
 
 
-def _newcomers(
-    eva: EvaNetwork, latent: torch.Tensor, statics: torch.Tensor, first_days: np.ndarray, longest: int
-) -> _People:
+def _newcomers(eva: EvaNetwork, statics: torch.Tensor, first_days: np.ndarray) -> _People:
     count, channels = len(statics), eva.norm.normalized_shape[0]
     nothing = torch.zeros(count, dtype=torch.int64)
     return _People(
         numbers=torch.arange(count),
         hot=eva.hot(statics),
-        up=eva.upsample(latent, longest) if eva.latent else torch.zeros(count, channels, longest),
         past=eva.stack.start(count),
         before=torch.zeros(count, channels),
         total=torch.zeros(count, channels),
-        last=torch.full((count, eva.layout.codes), -1),
-        count=torch.zeros(count, eva.layout.codes, dtype=torch.int64),
+        last=torch.full((count, eva.layout.codes), -1, dtype=torch.int32),
+        count=torch.zeros(count, eva.layout.codes, dtype=torch.int32),
         day=torch.from_numpy(first_days),
         elapsed=nothing,
         gap=nothing,
@@ -311,22 +307,4 @@ def _assembled(record: _Record, statics: torch.Tensor, first_days: np.ndarray) -
         statics=statics.numpy(),
         gap_days=np.concatenate(record.gaps)[order],
         first_days=first_days,
-    )
-
-
-def _pooled(parts: list[RecordStates]) -> RecordStates:
-    def joined(name: str) -> np.ndarray:
-        return np.concatenate([getattr(part, name) for part in parts])
-
-    def starts(name: str) -> np.ndarray:
-        counts = np.concatenate([np.diff(getattr(part, name)) for part in parts])
-        return np.concatenate([[0], np.cumsum(counts)])
-
-    return RecordStates(
-        codes=joined("codes"),
-        visit_starts=starts("visit_starts"),
-        patient_starts=starts("patient_starts"),
-        statics=joined("statics"),
-        gap_days=joined("gap_days"),
-        first_days=joined("first_days"),
     )

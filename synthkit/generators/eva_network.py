@@ -29,15 +29,20 @@ from torch.nn import functional
 
 from synthkit.domain.calendar import CLOCK
 from synthkit.domain.sequence_layout import RecordStates, SequenceLayout
+from synthkit.generators.eva_settings import DEFAULTS, RANGES
 from synthkit.generators.sequence_base import Bound, RecordBatch, SequenceGenerator
 from synthkit.generators.sequence_layers import (
     MEMORY,
     NEVER,
+    BothWays,
     CausalStack,
+    Lookup,
     RecurrentStack,
     Upsampler,
-    memory_states,
+    by_step,
+    states_before,
 )
+from synthkit.generators.sequence_pairs import cells_of, start_from_lifts
 from synthkit.generators.sequence_shares import FIRST_CODES, Shares, share_statistics
 from synthkit.generators.settings import checked_settings
 
@@ -53,32 +58,11 @@ class EvaNetwork(SequenceGenerator):
     statics_follow_latent: ClassVar[bool] = True
     """Whether static columns are drawn given the latent, rather than the other way round."""
 
-    defaults: ClassVar[Mapping[str, float]] = {
-        "channels": 64,
-        "hidden": 64,
-        "latent": 16,
-        "layers": 4,
-        "recurrent": 0,
-        "reader": 0,
-        "memory": 2,
-        "kl_weight": 1.0,
-        "most_visits": 200,
-        "most_codes": 100,
-        "dated": 1,
-    }
-    ranges: ClassVar[Mapping[str, tuple[float, float]]] = {
-        "channels": (4, 1024),
-        "hidden": (4, 1024),
-        "latent": (0, 256),
-        "layers": (0, 8),
-        "recurrent": (0, 1),
-        "reader": (0, 1),
-        "memory": (0, 2),
-        "kl_weight": (0.0, 10.0),
-        "most_visits": (1, 1000),
-        "most_codes": (1, 10_000),
-        "dated": (0, 1),
-    }
+    local_parts: ClassVar[tuple[str, ...]] = ("see", "infer", "reader")
+    """What infers a patient's latent: phi; all else are theta and H."""
+
+    defaults: ClassVar[Mapping[str, float]] = DEFAULTS
+    ranges: ClassVar[Mapping[str, tuple[float, float]]] = RANGES
 
     def __init__(self, layout: SequenceLayout, hyperparameters: dict[str, float] | None = None) -> None:
         super().__init__(layout)
@@ -92,7 +76,7 @@ class EvaNetwork(SequenceGenerator):
             self.infer = nn.Linear(2 * channels, 2 * self.inferred)
             self.upsample = Upsampler(latent, channels, layout.most_visits)
             if size["reader"]:
-                self.reader = nn.LSTM(channels, channels, batch_first=True, bidirectional=True)
+                self.reader = BothWays(channels, channels)
         self.static_heads = nn.ModuleList(
             [
                 nn.Linear(max(1, offset + given), states)
@@ -119,9 +103,9 @@ class EvaNetwork(SequenceGenerator):
         self.leave_visit = nn.Linear(channels, hidden, bias=False)
         self.leave = nn.Linear(hidden, layout.end + 1)
         if self.memory:
-            self.memory_of_type = nn.Embedding((1 + max(layout.types)) * MEMORY, 1)
+            self.memory_of_type = Lookup((1 + max(layout.types)) * MEMORY)
         if self.memory == 2:
-            self.memory_of_code = nn.Embedding(codes * MEMORY, 1)
+            self.memory_of_code = Lookup(codes * MEMORY)
         self._start()
         self.register_buffer("type_of", torch.tensor(layout.types), persistent=False)
 
@@ -154,6 +138,20 @@ class EvaNetwork(SequenceGenerator):
     def noise_size(self) -> int:
         """One variate for each latent dimension."""
         return max(1, self.latent)
+
+    @property
+    def has_pairs(self) -> bool:
+        """Whether pairs of codes are bought with the shares."""
+        return bool(self._settings["pairs"]) and cells_of(self.layout) > 0
+
+    @property
+    def has_latent(self) -> bool:
+        """See `SequenceGenerator`."""
+        return self.latent > 0
+
+    def is_local(self, name: str) -> bool:
+        """See `SequenceGenerator`."""
+        return name.split(".", maxsplit=1)[0] in self.local_parts
 
     def heads(self) -> list[nn.Linear]:
         """One layer a static column: from the columns before and the latent to its states."""
@@ -206,11 +204,9 @@ class EvaNetwork(SequenceGenerator):
 
     def _read(self, batch: RecordBatch) -> torch.Tensor:
         """Where the LSTM ends in both directions, (batch, 2 * channels)."""
-        lengths = batch.is_visit.sum(dim=1).long().cpu()
-        visits = self.visit_in(batch.present) + self.time_in(batch.clock)
-        packed = nn.utils.rnn.pack_padded_sequence(visits, lengths, batch_first=True, enforce_sorted=False)
-        ends = self.reader(packed)[1][0]  # (directions, batch, channels)
-        return torch.cat([ends[0], ends[1]], dim=1)
+        lengths = batch.is_visit.sum(dim=1).long()
+        found: torch.Tensor = self.reader(self.visit_in(batch.present) + self.time_in(batch.clock), lengths)
+        return found
 
     def loss_per_patient(self, batch: RecordBatch, *, progress: float, noise: torch.Tensor) -> torch.Tensor:
         """See `SequenceGenerator`. The divergence's weight rises over the first half."""
@@ -266,11 +262,11 @@ class EvaNetwork(SequenceGenerator):
         before = functional.pad(marks, (0, 0, 1, 0))[:, :-1].cumsum(dim=1)  # (batch, steps, hidden)
         index = batch.begin[:, :, None].expand_as(before)
         prefix = before - before.gather(1, index)
-        chosen = self._by_step(self.to_hidden(context), batch.visit) + prefix
+        chosen = by_step(self.to_hidden(context), batch.visit) + prefix
         chosen = chosen + self.sizes(self._sizes_so_far(batch))
         logits = self.code_logits(chosen)
         if self.memory:
-            logits = logits + self._by_step(self.memory_odds(self._remembered(batch.present)), batch.visit)
+            logits = logits + by_step(self.memory_odds(states_before(batch.present)), batch.visit)
         numbers = torch.arange(self.layout.codes, device=logits.device)
         decided = (numbers > batch.last[:, :, None]) & (numbers <= batch.tokens[:, :, None])
         odds = functional.softplus(logits)
@@ -296,23 +292,10 @@ class EvaNetwork(SequenceGenerator):
         found: torch.Tensor = self.size_in(counts.clamp(max=SIZES - 1) + offsets).sum(dim=-2)
         return found
 
-    def _by_step(self, values: torch.Tensor, visit: torch.Tensor) -> torch.Tensor:
-        """Each step's visit's vector."""
-        return values.gather(1, visit[:, :, None].expand(-1, -1, values.shape[2]))
-
     def code_logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Log odds of each code. The second half is a path without a bend: log odds that add up."""
         logits: torch.Tensor = self.out(torch.cat([functional.gelu(hidden), hidden], dim=-1))
         return logits
-
-    def _remembered(self, present: torch.Tensor) -> torch.Tensor:
-        """State of each visit's memory of each code, int64 (batch, visits, codes)."""
-        visits = present.shape[1]
-        place = torch.arange(visits, device=present.device)[:, None]
-        seen = torch.where(present > 0, place, -1)
-        last = functional.pad(seen.cummax(dim=1).values, (0, 0, 1, 0), value=-1)[:, :-1]
-        count = functional.pad(present.cumsum(dim=1), (0, 0, 1, 0))[:, :-1].long()
-        return memory_states(place, last, count)
 
     def memory_odds(self, states: torch.Tensor) -> torch.Tensor:
         """What the memory adds to each code's log odds."""
@@ -339,16 +322,23 @@ class EvaNetwork(SequenceGenerator):
 
     def statistics(self, states: RecordStates) -> torch.Tensor:
         """See `SequenceGenerator`."""
-        return share_statistics(states, self.layout)
+        return share_statistics(states, self.layout, has_pairs=self.has_pairs)
 
     @torch.no_grad()
     def set_shares(self, total: np.ndarray, *, noise: float) -> None:
         """See `SequenceGenerator`."""
-        shares = Shares.read(total, self.layout, noise=noise)
-        self.out.bias.copy_(torch.from_numpy(shares.code_log_odds))
+        shares = Shares.read(total, self.layout, noise=noise, has_pairs=self.has_pairs)
+        self.out.bias.copy_(torch.from_numpy(shares.new_log_odds if self.memory else shares.code_log_odds))
+        if self.memory:
+            self.memory_of_type.weight.copy_(torch.from_numpy(shares.memory_of_type).view(-1, 1))
+        if self.memory == 2:
+            self.memory_of_code.weight.copy_(torch.from_numpy(shares.memory_of_code).view(-1, 1))
         self.leave.bias.copy_(torch.from_numpy(shares.leave_logs))
         for head, logs in zip(self.heads(), shares.static_logs, strict=True):
             head.bias.copy_(torch.from_numpy(logs))
+        if shares.pair_lifts is not None:
+            others = (self.to_hidden.weight.T, self.to_hidden.bias, self.size_in.weight)
+            start_from_lifts(shares.pair_lifts, shares.codes, beside=self.beside, out=self.out, others=others)
 
     # ---- drawing ----
 

@@ -4,6 +4,8 @@ Source: the masked clinical model's idea (mask part of a row, complete it) witho
 completed from a patient's row. What differs from the paper, and why:
   - The mask is an input, every column is a categorical over its states and is *sampled*: time and event of
     a survival table are columns like any other, drawn jointly, and no proportional hazards are assumed.
+  - `mcm` has a duration counted together with its event, the times in groups, as one more column of what is
+    bought (see `domain.crossing`): pairs of single columns hold no relation of time, event and covariate.
   - Rows are drawn from nothing, or from conditions, column by column in random order (`masked`).
   - `mcm` buys one release, the two-way tables of all columns, and everything else is post-processing: the
     distribution of most entropy with these tables (`maxent`), and the masked network trained on rows drawn
@@ -14,11 +16,13 @@ completed from a patient's row. What differs from the paper, and why:
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 import numpy as np
 import torch
 
+from synthkit.domain.layout import Layout
 from synthkit.generators.annealing import annealed
 from synthkit.generators.base import SteppedGenerator, TableGenerator
 from synthkit.generators.masked import MaskedGenerator
@@ -26,9 +30,18 @@ from synthkit.generators.maxent import Chains, Pairwise, fit_pairwise
 
 STEP_DEFAULTS = {"hidden": 256, "masks": 2, "blur": 0.15}
 STEP_RANGES = {"hidden": (1, 4096), "masks": (1, 64), "blur": (0.0, 1.0)}
-TABLE_DEFAULTS = {**STEP_DEFAULTS, "blur": 0.0, "chains": 8192, "sweeps": 120, "fit_steps": 1500}
+TABLE_DEFAULTS = {
+    **STEP_DEFAULTS,
+    "blur": 0.0,
+    "chains": 8192,
+    "sweeps": 120,
+    "fit_steps": 1500,
+    # More groups follow the course of a hazard more closely, with fewer patients in each; 8 is not tuned.
+    "time_groups": 8,
+}
 TABLE_RANGES = {
     **STEP_RANGES,
+    "time_groups": (0, 64),
     "chains": (1, 1_000_000),
     "sweeps": (1, 100_000),
     "fit_steps": (1, 1_000_000),
@@ -37,12 +50,26 @@ TABLE_RANGES = {
 LEARNING_RATE, BATCH = 0.006, 512
 """Of the network's training on drawn rows."""
 
+SWEPT_COLUMNS, MOST_SWEEPS_FOLD, MOST_STEPS_FOLD = 30, 3, 2
+"""The usual sweeps and steps are for so many columns or more. Fewer take less time each and get more of them,
+up to so many times as many: after 120 sweeps hazard ratios of eight columns were still .04 off in the log."""
+
 
 class Mcm(MaskedGenerator, TableGenerator):
     """See the module docstring."""
 
     kind = "mcm"
     defaults, ranges = TABLE_DEFAULTS, TABLE_RANGES
+    before: ClassVar[Mapping[str, float]] = {"time_groups": 0}
+
+    def __init__(self, layout: Layout, hyperparameters: dict[str, float] | None = None) -> None:
+        fold = max(1.0, SWEPT_COLUMNS / len(layout.states))
+        usual = {
+            "sweeps": round(min(MOST_SWEEPS_FOLD, fold) * TABLE_DEFAULTS["sweeps"]),
+            "fit_steps": round(min(MOST_STEPS_FOLD, fold) * TABLE_DEFAULTS["fit_steps"]),
+        }
+        super().__init__(layout, {**usual, **(hyperparameters or {})})
+        self.cross(int(self._settings["time_groups"]))
 
     def fit(
         self,
@@ -55,6 +82,7 @@ class Mcm(MaskedGenerator, TableGenerator):
         """See `TableGenerator`: couplings that give the tables, then the network on rows drawn with them."""
         patients = self.patients(sites)
         sweeps, steps = int(self._settings["sweeps"]), int(self._settings["fit_steps"])
+        swept = sweeps + (sweeps // 2 if self.crossed else 0)
         say = progress or _silent
         tables = self.cleaned(pair_noise / patients, single_noise / patients)[0].float()
         with torch.no_grad():
@@ -65,9 +93,12 @@ class Mcm(MaskedGenerator, TableGenerator):
             variance=pair_noise**2 / patients,
             chains=int(self._settings["chains"]),
             sweeps=sweeps,
-            progress=lambda done: say(done, sweeps + steps),
+            progress=lambda done: say(done, swept + steps),
+            crossed=self.crossed,
+            bought=self.tables.double(),
+            patients=patients,
         )
-        self._learn(pairwise, chains, steps, lambda done: say(sweeps + done, sweeps + steps))
+        self._learn(pairwise, chains, steps, lambda done: say(swept + done, swept + steps))
 
     def _learn(self, model: Pairwise, chains: Chains, steps: int, progress: Callable[[int], None]) -> None:
         """Train the network on rows of the chains, which move on as fast as rows are used up."""

@@ -22,13 +22,27 @@ def build(kind: str, layout: Layout, hyperparameters: dict[str, float] | None = 
     return _builder(kind)(layout, dict(hyperparameters or {}))
 
 
+def rebuild(kind: str, layout: Layout, hyperparameters: dict[str, float]) -> Generator:
+    """A generator of a saved one's architecture, as `build`; what an older version did not save is as it was.
+
+    Raises:
+        InputError: As `build`.
+    """
+    return build(kind, layout, {**_builder(kind).before, **hyperparameters})
+
+
 def is_stepped(kind: str) -> bool:
     """Whether a generator of this kind is trained by steps; else it is fitted to bought tables.
 
     Raises:
         InputError: No such generator.
     """
-    return kind in SEQUENCE_BUILDERS or issubclass(_builder(kind), SteppedGenerator)
+    return is_of_records(kind) or issubclass(_builder(kind), SteppedGenerator)
+
+
+def is_of_records(kind: str) -> bool:
+    """Whether a generator of this kind makes records of visits."""
+    return kind in SEQUENCE_BUILDERS
 
 
 def stepped_twin(kind: str) -> str:

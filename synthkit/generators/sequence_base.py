@@ -161,6 +161,15 @@ class SequenceGenerator(nn.Module, ABC):
     def noise_size(self) -> int:
         """How many standard normal variates a patient's loss takes."""
 
+    @property
+    @abstractmethod
+    def has_latent(self) -> bool:
+        """Whether a patient has a latent at all."""
+
+    @abstractmethod
+    def is_local(self, name: str) -> bool:
+        """Whether the parameter of that name infers latents (phi) rather than makes records (theta, H)."""
+
     @abstractmethod
     def bound(self, batch: RecordBatch, *, noise: torch.Tensor) -> Bound:
         """The evidence bound's parts.

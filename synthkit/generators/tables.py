@@ -5,11 +5,13 @@ tables are bought by `privacy.mechanisms.pair_tables`, and everything here is po
 """
 
 import math
+from collections.abc import Sequence
 from itertools import combinations, groupby
 
 import numpy as np
 import torch
 
+from synthkit.domain.crossing import Crossing
 from synthkit.domain.layout import Layout
 from synthkit.generators.tails import tail_shares
 
@@ -220,11 +222,71 @@ def _low_rank(departure: torch.Tensor, told: torch.Tensor, other: torch.Tensor, 
     # Margins are the columns' own shares: a departure has none, and what it shows of them is noise.
     cells = departure[told][:, other]
     cells = cells - cells.mean(dim=0) - cells.mean(dim=1, keepdim=True) + cells.mean()
+    result = torch.zeros_like(departure)
+    result[told.nonzero(), other.nonzero().T] = _without_noise(cells, rows, columns, noise)
+    return result
+
+
+def _without_noise(cells: torch.Tensor, rows: int, columns: int, noise: float) -> torch.Tensor:
+    """Cells with noise in so many independent rows and columns, each singular value at its best estimate."""
+    if noise <= 0:
+        return cells
     left, values, right = torch.linalg.svd(cells, full_matrices=False)
     square = (values / noise) ** 2
     signal = (square - rows - columns) ** 2 - 4 * rows * columns
     is_seen = (square > (math.sqrt(rows) + math.sqrt(columns)) ** 2) & (signal > 0)
     kept = torch.where(is_seen, noise * signal.clamp(min=0).sqrt() / square.clamp(min=1e-30).sqrt(), 0.0)
-    result = torch.zeros_like(departure)
-    result[told.nonzero(), other.nonzero().T] = (left * kept) @ right
+    result: torch.Tensor = (left * kept) @ right
     return result
+
+
+def beyond_pairs(
+    bought: torch.Tensor,
+    model: torch.Tensor,
+    layout: Layout,
+    crossed: Sequence[Crossing],
+    *,
+    variance: float,
+    patients: float,
+) -> torch.Tensor:
+    """What the tables of crossed columns say beyond a model that has the tables of single columns.
+
+    Of a crossed column's table with a covariate only that part is new which has no sums over the times, over
+    the events or over the covariate: the rest is in tables that were bought with less noise. It is shrunk as
+    in `shrunk_to_independence`, and by what chance alone makes of so many patients: a cell holds few of them.
+
+    Args:
+        bought: Shares of patients with their noise, float64, of the layout and the crossed columns behind it.
+        model: The same table by a model.
+        layout: Of the single columns.
+        crossed: The crossed columns.
+        variance: Of the noise in a pair's cell of `bought`.
+        patients: How many `bought` is of.
+
+    Returns:
+        Shares to be added to the model's, shape of `bought`, symmetric; 0 where nothing is told.
+    """
+    result, start = torch.zeros_like(bought), layout.width
+    for one in crossed:
+        rows = slice(start, start + one.states)
+        start += one.states
+        for column, (low, size) in enumerate(zip(layout.offsets, layout.states, strict=True)):
+            if column in (one.first, one.second):
+                continue
+            block = slice(low, low + size)
+            chance = 1 / (patients * one.states * size)  # of a cell on average, were all equally full
+            departure = bought[rows, block] - model[rows, block]
+            kept = _interaction(departure, one, math.sqrt(variance + chance))
+            result[rows, block], result[block, rows] = kept, kept.T
+    return result
+
+
+def _interaction(departure: torch.Tensor, one: Crossing, noise: float) -> torch.Tensor:
+    """The part of a crossed column's departure, (its states, a covariate's), that is in no pair's table."""
+    cells = departure.reshape(one.group_count, one.others, -1)
+    for side in range(3):
+        cells = cells - cells.mean(dim=side, keepdim=True)
+    rows, columns = (one.group_count - 1) * (one.others - 1), cells.shape[2] - 1
+    if min(rows, columns) < 1:
+        return torch.zeros_like(departure)
+    return _without_noise(cells.reshape(one.states, -1), rows, columns, noise)

@@ -82,6 +82,20 @@ class PerPatientGradients:
         Returns:
             One tensor per trainable parameter, in the module's order.
         """
+        parts, norms = self._measured(losses)
+        finite = torch.isfinite(norms) & torch.isfinite(losses.detach())
+        coefficients = torch.where(finite, (max_grad_norm / (norms + 1e-6)).clamp(max=1.0), 0.0)
+        sums: dict[torch.Tensor, torch.Tensor] = {}
+        for part in parts:
+            sums.update(part.weighted_sum(coefficients, None if bool(finite.all()) else finite))
+        return [sums.get(p, torch.zeros_like(p)) for p in self.parameters]
+
+    def norms(self, losses: torch.Tensor) -> torch.Tensor:
+        """Norm of each patient's gradient, shape (batch,); `losses` as for `clipped_sum`. Private."""
+        return self._measured(losses)[1]
+
+    def _measured(self, losses: torch.Tensor) -> "tuple[list[_Linear | _Other], torch.Tensor]":
+        """Every layer's calls, and each patient's norm over all of them, shape (batch,)."""
         uses, self._uses = self._uses, []
         backprops = torch.autograd.grad(losses.sum(), [use.output for use in uses], allow_unused=True)
         calls: dict[nn.Module, list[tuple[torch.Tensor, torch.Tensor]]] = defaultdict(list)
@@ -90,13 +104,7 @@ class PerPatientGradients:
                 calls[use.layer].append((use.activations, gradient))
         parts = [_part(layer, seen) for layer, seen in calls.items()]
         square = torch.stack([part.squared_norms() for part in parts]).sum(dim=0)  # (batch,)
-        norms = square.sqrt()
-        finite = torch.isfinite(norms) & torch.isfinite(losses.detach())
-        coefficients = torch.where(finite, (max_grad_norm / (norms + 1e-6)).clamp(max=1.0), 0.0)
-        sums: dict[torch.Tensor, torch.Tensor] = {}
-        for part in parts:
-            sums.update(part.weighted_sum(coefficients, None if bool(finite.all()) else finite))
-        return [sums.get(p, torch.zeros_like(p)) for p in self.parameters]
+        return parts, square.sqrt()
 
     def close(self) -> None:
         """Take the hooks off the module again."""
@@ -190,7 +198,7 @@ def _part(layer: nn.Module, calls: list[tuple[torch.Tensor, torch.Tensor]]) -> _
     return _Linear(layer, calls) if isinstance(layer, nn.Linear) else _Other(layer, calls)
 
 
-Sampler = Callable[[nn.Module, list[torch.Tensor], torch.Tensor], Mapping[nn.Parameter, torch.Tensor]]
+Sampler = Callable[[nn.Module, list[torch.Tensor], torch.Tensor], Mapping[torch.Tensor, torch.Tensor]]
 
 
 def _sampler(layer: nn.Module) -> Sampler | None:
@@ -199,8 +207,24 @@ def _sampler(layer: nn.Module) -> Sampler | None:
         prepare_layer(layer)
         differentiate: Sampler = ft_compute_per_sample_gradient
         return differentiate
+    if isinstance(layer, nn.Embedding) and layer.embedding_dim == 1:
+        return _counted
     formula: Sampler | None = GradSampleModule.GRAD_SAMPLERS.get(type(layer))
     return formula
+
+
+def _counted(
+    layer: nn.Module, activations: list[torch.Tensor], gradient: torch.Tensor
+) -> Mapping[torch.Tensor, torch.Tensor]:
+    """Of an embedding of width 1: each patient's output gradients added up by state."""
+    if not isinstance(layer, nn.Embedding):
+        raise TypeError("an embedding is expected")
+    states = activations[0].flatten(1)  # (batch, uses)
+    first = torch.arange(len(states), device=states.device)[:, None] * layer.num_embeddings
+    sums = torch.bincount(
+        (states + first).flatten(), gradient.flatten(), minlength=len(states) * layer.num_embeddings
+    )
+    return {layer.weight: sums.to(gradient.dtype).view(len(states), layer.num_embeddings, 1)}
 
 
 def _own(layer: nn.Module) -> list[nn.Parameter]:

@@ -7,7 +7,7 @@ its own, so that its sensitivity can be tested; everything after the noise is po
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
 from statistics import NormalDist
@@ -19,22 +19,32 @@ from synthkit.domain.layout import Layout, PatientStates
 from synthkit.privacy import rng
 
 
-def gaussian_sum(vectors: torch.Tensor, *, noise_multiplier: float) -> np.ndarray:
+def gaussian_sum(vectors: torch.Tensor | Iterable[torch.Tensor], *, noise_multiplier: float) -> np.ndarray:
     """Sum of the patients' vectors, each clipped to norm 1, with noise of std `noise_multiplier`.
 
     Args:
-        vectors: float64, shape (patients, k). A row that is not finite counts as zero: no clipping
-            bounds a NaN.
+        vectors: float64, shape (patients, k), or several of them with other patients each: the noise is
+            added once, to the sum of all. A row that is not finite counts as zero: no clipping bounds a
+            NaN.
         noise_multiplier: Noise's standard deviation; the L2 sensitivity under add-or-remove is 1.
 
     Returns:
         float64, shape (k,). Costs one `GaussianEvent(noise_multiplier)`.
     """
+    total: np.ndarray = sum(
+        (_clipped_total(part) for part in ([vectors] if isinstance(vectors, torch.Tensor) else vectors)),
+        start=np.zeros(1),
+    )
+    noised: np.ndarray = total + rng.normal(total.size, std=noise_multiplier)
+    return noised
+
+
+def _clipped_total(vectors: torch.Tensor) -> np.ndarray:
+    """Sum of vectors of norm at most 1, float64 (k,)."""
     norms = vectors.norm(dim=1, keepdim=True)
     clipped = torch.where(norms.isfinite(), vectors / norms.clamp(min=1.0), 0.0)
     total: np.ndarray = clipped.double().sum(dim=0).cpu().numpy()
-    noised: np.ndarray = total + rng.normal(total.size, std=noise_multiplier)
-    return noised
+    return total
 
 
 SINGLE_WEIGHT = 2.0

@@ -1,7 +1,9 @@
 """A trained generator of records on disk, and records drawn from it. Drawing costs no budget, ever.
 
 The same two files as any model (`synthkit.training.artefact`): a JSON header, float32 arrays, no pickle, no
-row. The header says `"mode": "records"`, so that whoever reads tables refuses it.
+row. The header says `"mode": "records"`, so that whoever reads tables refuses it. Posterior samples lie
+beside the weights, which are then their mean; the header counts them and says after which step each was
+taken. Models of earlier versions, without samples and with other names in an LSTM, load as before.
 """
 
 from collections.abc import Sequence
@@ -15,18 +17,24 @@ from safetensors.numpy import load, save
 
 from synthkit import __version__
 from synthkit.data.sequence_encoding import SequenceEncoding, fit_sequence_encoding
-from synthkit.data.sequences import PatientSequences, SyntheticSequences
+from synthkit.data.sequences import SyntheticSequences
 from synthkit.domain.canonical import JsonObject, sha256_hex
 from synthkit.domain.conditions import Condition
 from synthkit.domain.privacy import EncoderProvenance, PrivacySpend
 from synthkit.domain.schema import Schema
-from synthkit.domain.sequence_layout import RecordStates
 from synthkit.errors import InputError
 from synthkit.generators.sequence_base import SequenceGenerator
+from synthkit.generators.sequence_layers import present_name
+from synthkit.generators.sequence_matching import matched_hyperparameters
 from synthkit.generators.sequence_registry import build_sequences, sequence_defaults
 from synthkit.training.artefact import read_folder, write_folder
+from synthkit.training.latent_use import LatentUse
+from synthkit.training.posterior import draw_patients, packed, unpacked
+from synthkit.training.weight_trail import PosteriorSample
 
 MODE = "records"
+
+POSTERIOR_FORMAT, MOST_SAMPLES = 1, 50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +47,10 @@ class SequenceModel:
     study: str
     study_digest: str
     site: str
+    samples: tuple[PosteriorSample, ...] = ()
+    """Draws of the weights that make records; empty for a point estimate."""
+    latent: LatentUse | None = None
+    """How much the latent is used, where that was measured."""
 
     @property
     def is_private(self) -> bool:
@@ -71,13 +83,24 @@ def new_sequence_generator(
         return build_sequences(kind, layout, hyperparameters)
 
 
+def matched_to_eva(kind: str, schema: Schema, hyperparameters: dict[str, float]) -> dict[str, float]:
+    """The hyperparameters; of the paper's rivals with the widths that give as many parameters as EVA has.
+
+    Raises:
+        InputError: No such generator, or a hyperparameter is unknown or out of range.
+        SchemaError: See `fit_sequence_encoding`.
+    """
+    layout = fit_sequence_encoding(schema, {**sequence_defaults(kind), **hyperparameters}).layout
+    return matched_hyperparameters(kind, layout, hyperparameters)
+
+
 def save_sequence_model(model: SequenceModel, folder: Path) -> None:
     """Write a model into a new folder; all of it or nothing.
 
     Raises:
         InputError: The folder exists with content, or cannot be written.
     """
-    weights = save(model.generator.get_weights())
+    weights = save(packed(model.generator.get_weights(), model.samples))
     write_folder(folder, _header(model, sha256_hex(weights)), weights)
 
 
@@ -111,7 +134,18 @@ def _header(model: SequenceModel, weights_sha256: str) -> JsonObject:
         "site": model.site,
         "weights_sha256": weights_sha256,
         "version": __version__,
+        **_optional(model),
     }
+
+
+def _optional(model: SequenceModel) -> JsonObject:
+    """What not every model has: its posterior samples and the use of its latent."""
+    found: JsonObject = {}
+    if model.samples:
+        found["posterior"] = {"format": POSTERIOR_FORMAT, "steps": [sample.step for sample in model.samples]}
+    if model.latent is not None:
+        found["latent"] = model.latent.to_json()
+    return found
 
 
 def _model(header: JsonObject, weights: dict[str, np.ndarray]) -> SequenceModel:
@@ -123,6 +157,12 @@ def _model(header: JsonObject, weights: dict[str, np.ndarray]) -> SequenceModel:
     if header["encoder_provenance"] != EncoderProvenance.TRAINED.value:
         raise ValueError("nothing is ever frozen")
     generator = new_sequence_generator(header["generator"], schema, header["hyperparameters"], seed=0)
+    posterior = header.get("posterior", {"format": POSTERIOR_FORMAT, "steps": []})
+    if posterior["format"] != POSTERIOR_FORMAT or len(posterior["steps"]) > MOST_SAMPLES:
+        raise ValueError("posterior samples of another format")
+    weights, samples = unpacked(
+        {present_name(name): value for name, value in weights.items()}, posterior["steps"], generator
+    )
     generator.set_weights(weights)
     generator.eval()
     return SequenceModel(
@@ -132,6 +172,8 @@ def _model(header: JsonObject, weights: dict[str, np.ndarray]) -> SequenceModel:
         study=header["study"],
         study_digest=header["study_digest"],
         site=header["site"],
+        samples=samples,
+        latent=LatentUse.from_json(header["latent"]) if "latent" in header else None,
     )
 
 
@@ -171,7 +213,9 @@ def synthesize_records(
     most = encoding.layout.most_visits
     if visits is not None and not 1 <= visits <= most:
         raise InputError("is not a length this model knows", where="option --visits", fix=f"1 to {most}")
-    states, reliability = model.generator.sample(
+    states, reliability = draw_patients(
+        model.generator,
+        model.samples,
         count,
         rng=torch.Generator().manual_seed(seed),
         where=encoding.restrict(conditions) or None,
@@ -179,19 +223,3 @@ def synthesize_records(
     )
     records = encoding.decode(states, np.random.default_rng(seed), conditions)
     return RecordSynthesis(records=records, reliability=reliability)
-
-
-def continue_records(
-    model: SequenceModel, history: PatientSequences | SyntheticSequences, *, seed: int
-) -> SyntheticSequences:
-    """Records that begin with the given ones and go on as the model draws; in the same order.
-
-    The beginnings are the given patients' own: what comes of real ones is as private as they are.
-
-    Raises:
-        SchemaError: The records are of another schema.
-    """
-    encoding = model.encoding
-    past: RecordStates = encoding.in_order(history)
-    states, _ = model.generator.sample(len(past), rng=torch.Generator().manual_seed(seed), history=past)
-    return encoding.decode(states, np.random.default_rng(seed))

@@ -6,14 +6,16 @@ which is what a membership attack starts from.
 """
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 
+from synthkit.data.sequence_encoding import SequenceEncoding
 from synthkit.data.sequences import PatientSequences
 from synthkit.domain.canonical import JsonObject
 from synthkit.errors import SchemaError
-from synthkit.generators.sequence_base import batch_of
+from synthkit.generators.sequence_base import SequenceGenerator, batch_of
 from synthkit.training.sequence_artefact import SequenceModel
 
 VIEWS, CHUNK = 4, 32
@@ -57,19 +59,33 @@ def record_likelihood(model: SequenceModel, records: PatientSequences) -> Record
     """
     if records.schema.digest != model.schema.digest:
         raise SchemaError("the records are of another schema than the model", fix="read them by the model's")
-    parts = _parts(model, records).mean(axis=0)
+    parts = bound_parts(model, records).mean(axis=0)
     names = ("codes", "leaves", "statics", "kl")
     return RecordLikelihood(**{name: float(value) for name, value in zip(names, parts, strict=True)})
 
 
+class Holder(Protocol):
+    """A trained model, as `sequence_artefact` reads it."""
+
+    @property
+    def encoding(self) -> SequenceEncoding:
+        """How it sees records."""
+
+    @property
+    def generator(self) -> SequenceGenerator:
+        """The weights."""
+
+
 @torch.no_grad()
-def _parts(model: SequenceModel, records: PatientSequences) -> np.ndarray:
-    """Codes, leaves, statics and divergence of each patient, float64 (patients, 4)."""
-    generator, states = model.generator, model.encoding.encode(records)
+def bound_parts(model: Holder, records: PatientSequences) -> np.ndarray:
+    """Codes, leaves, statics and divergence of each patient, in the order given, float64 (patients, 4)."""
+    generator, states = model.generator, model.encoding.in_order(records)
     rng = torch.Generator().manual_seed(0)
     found = np.empty((len(states), 4))
+    # Records of about a length together: a batch is as long as its longest.
+    order = np.argsort(states.steps, kind="stable")
     for start in range(0, len(states), CHUNK):
-        some = np.arange(start, min(start + CHUNK, len(states)))
+        some = order[start : start + CHUNK]
         batch = batch_of(states, generator.layout, some)
         bounds = [
             generator.bound(batch, noise=torch.randn(some.size, generator.noise_size, generator=rng))

@@ -2,7 +2,6 @@
 
 import json
 
-import numpy as np
 import pytest
 from record_ward import SMALL, simulated
 
@@ -11,7 +10,6 @@ from synthkit.generators.sequence_registry import SEQUENCE_BUILDERS
 from synthkit.training.artefact import load_model
 from synthkit.training.sequence_artefact import (
     SequenceModel,
-    continue_records,
     load_sequence_model,
     new_sequence_generator,
     save_sequence_model,
@@ -72,18 +70,6 @@ def test_changed_weights_and_other_readers_are_refused(tmp_path):
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
     with pytest.raises(InputError, match="not the header's"):
         load_sequence_model(tmp_path / "model")
-
-
-def test_a_continued_record_begins_with_its_history():
-    model = model_of()
-    history = RECORDS.take(RECORDS.visits_per_patient > 1).first_visits(2)
-    made = continue_records(model, history, seed=1)
-    begun = made.first_visits(2)
-    assert np.array_equal(begun.codes, history.codes)
-    assert np.array_equal(begun.gaps, history.gaps)
-    assert np.array_equal(made.first_days, history.first_days)
-    assert made.statics["sex"].tolist() == history.statics["sex"].tolist()
-    assert made.visit_count > history.visit_count
 
 
 @pytest.mark.parametrize(("count", "visits"), [(0, None), (3, 0), (3, 21)])

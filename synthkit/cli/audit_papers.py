@@ -18,6 +18,7 @@ from synthkit.cli.model_header import read_model_header
 from synthkit.domain.audit import AuditReport
 from synthkit.domain.canonical import canonical_json
 from synthkit.domain.policy import SitePolicy
+from synthkit.domain.policy_words import egress_words
 from synthkit.domain.schema import Schema
 from synthkit.errors import InputError
 from synthkit.privacy.ledger import Ledger
@@ -106,7 +107,7 @@ def _scope_of(facts: SiteFacts) -> "AuditScope":
             spend=header.spend,
             encoder_provenance=header.encoder_provenance,
             encoder_digest=header.encoder_digest,
-            linkage=tuple(one.words for one in header.linkage),
+            linkage=tuple(one.words for one in (*header.linkage, header.verbatim) if one is not None),
         )
     book = facts.ledger
     return AuditScope(
@@ -118,4 +119,5 @@ def _scope_of(facts: SiteFacts) -> "AuditScope":
         ledger=book.head if book is not None else None,
         schema=facts.schema,
         claim=claim,
+        egress=egress_words(facts.policy.egress),
     )

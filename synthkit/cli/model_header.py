@@ -13,6 +13,7 @@ from synthkit.cli.loading import name_of, read_json
 from synthkit.domain.canonical import JsonObject, sha256_hex
 from synthkit.domain.linkage import Linkage
 from synthkit.domain.privacy import EncoderProvenance, PrivacySpend
+from synthkit.domain.verbatim import Verbatim
 from synthkit.errors import InputError
 
 HEADER, WEIGHTS = "model.json", "weights.safetensors"
@@ -38,6 +39,8 @@ class ModelHeader:
     """SHA-256 of a frozen encoder's weights; empty where none was frozen."""
     linkage: tuple[Linkage, ...] = ()
     """Of the published MCM: how many rows lead back to the patient they were made from."""
+    verbatim: Verbatim | None = None
+    """Of the published EVA: how much of what it makes is a training patient's."""
 
 
 def read_model_header(folder: Path) -> ModelHeader:
@@ -73,6 +76,7 @@ def _header(document: JsonObject, where: str) -> ModelHeader:
     if not all(isinstance(document[name], str) for name in texts):
         raise TypeError("a text is expected")
     spend, encoder_digest = document["spend"], document.get("encoder_digest", "")
+    copies = document.get("verbatim")
     if not isinstance(encoder_digest, str):
         raise TypeError("a text is expected")
     return ModelHeader(
@@ -82,6 +86,7 @@ def _header(document: JsonObject, where: str) -> ModelHeader:
         where=where,
         encoder_digest=encoder_digest,
         linkage=tuple(Linkage.from_json(entry) for entry in document.get("linkage", [])),
+        verbatim=None if copies is None else Verbatim.from_json(copies),
     )
 
 

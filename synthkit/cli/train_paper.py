@@ -1,8 +1,9 @@
-"""`synthkit train --mode paper`: the published Med-VAE or MCM, for reproduction, without privacy.
+"""`synthkit train --mode paper`: the published Med-VAE, MCM or EVA, for reproduction, without privacy.
 
-Rule kept here: nobody gets it by accident. It needs the word `--unsafe-no-dp`, takes no epsilon, and
-refuses every option that would be silently ignored. Imports that take a second or more stand inside the
-functions that need them; see the package's docstring.
+Knows the mode's words and options, and how tables are trained on; of records `train_paper_records` does. Rule
+kept here: nobody gets it by accident. It needs the word `--unsafe-no-dp`, takes no epsilon, and refuses every
+option that would be silently ignored. Imports that take a second or more stand inside the functions that
+need them; see the package's docstring.
 """
 
 # ruff: noqa: PLC0415
@@ -23,12 +24,13 @@ if TYPE_CHECKING:
     from synthkit.data.table import PatientTable
     from synthkit.training.loop import Progress
     from synthkit.training.paper import PaperModel
+    from synthkit.training.paper_eva_loop import EvaSettings
     from synthkit.training.paper_mcm import McmSettings
     from synthkit.training.paper_medvae import MedVaeSettings
 
 MODES = ("private", "paper")
 
-PUBLISHED = ("medvae", "mcm")
+PUBLISHED = ("medvae", "mcm", "eva", "eva-c")
 """Generators that have a paper mode."""
 
 
@@ -41,6 +43,7 @@ class PaperOptions:
     kl_weight: float | None = None
     drop_rare: float | None = None
     held_out: Path | None = None
+    visit_vocabulary: int | None = None
 
     @property
     def given(self) -> tuple[str, ...]:
@@ -51,10 +54,11 @@ class PaperOptions:
         """Med-VAE's published settings with what was given in their place.
 
         Raises:
-            InputError: One is out of range.
+            InputError: One is out of range, or another generator's.
         """
         from synthkit.training.paper_medvae import MedVaeSettings
 
+        self._check_alien("medvae")
         given = {**self._common(learning_rate), "kl_weight": self.kl_weight, "rare_below": self.drop_rare}
         return replace(MedVaeSettings(), **_only_given(given))
 
@@ -62,14 +66,36 @@ class PaperOptions:
         """MCM's published settings with what was given in their place.
 
         Raises:
-            InputError: One is out of range, or is Med-VAE's alone.
+            InputError: One is out of range, or another generator's.
         """
         from synthkit.training.paper_mcm import McmSettings
 
-        for name, value in {"--kl-weight": self.kl_weight, "--drop-rare": self.drop_rare}.items():
-            if value is not None:
-                raise InputError("belongs to --generator medvae", where=f"option {name}", fix="leave it out")
+        self._check_alien("mcm")
         return replace(McmSettings(), **_only_given(self._common(learning_rate)))
+
+    def eva(self, learning_rate: float | None, most_visits: int | None) -> "EvaSettings":
+        """EVA's settings with what was given in their place.
+
+        Raises:
+            InputError: One is out of range, or is a table's.
+        """
+        from synthkit.training.paper_eva_loop import EvaSettings
+
+        self._check_alien("eva")
+        given = {"words": self.visit_vocabulary, "most_visits": most_visits}
+        return replace(EvaSettings(), **_only_given({**self._common(learning_rate), **given}))
+
+    def _check_alien(self, generator: str) -> None:
+        """Refuse what belongs to another generator."""
+        owners = {
+            "--kl-weight": (self.kl_weight, "medvae"),
+            "--drop-rare": (self.drop_rare, "medvae"),
+            "--visit-vocabulary": (self.visit_vocabulary, "eva"),
+        }
+        for name, (value, owner) in owners.items():
+            if value is not None and owner != generator:
+                what = f"belongs to --generator {owner}"
+                raise InputError(what, where=f"option {name}", fix="leave it out")
 
     def _common(self, learning_rate: float | None) -> dict[str, float | None]:
         return {"epochs": self.epochs, "batch_size": self.batch_size, "learning_rate": learning_rate}

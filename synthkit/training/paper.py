@@ -1,9 +1,9 @@
 """What the published systems have in common: a model that keeps patients, and says so.
 
 Knows that such a model has a schema, draws rows under conditions and is written as a header and arrays;
-which network it has is its own affair (`paper_medvae`, `paper_mcm`). Refuses to claim anything: the type
-has no spend, and its provenance is NON_DP. It stands beside `Model` and is no subtype of it: nothing that
-is private takes it.
+which network it has is its own affair (`paper_medvae`, `paper_mcm`, and of records `paper_eva`). Refuses to
+claim anything: the type has no spend, and its provenance is NON_DP. It stands beside `Model` and is no
+subtype of it: nothing that is private takes it.
 """
 
 from abc import ABC, abstractmethod
@@ -33,14 +33,12 @@ NETWORK = "network/"
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
-class PaperModel(ABC):
-    """A published system, trained."""
+class PublishedSystem(ABC):
+    """A published system, trained, of tables or of records."""
 
     study: str
     study_digest: str
     site: str
-    linkage: tuple[Linkage, ...] = ()
-    """How many rows lead back to a patient, where rows are made from a patient's cells; else nothing."""
 
     kind: ClassVar[str]
     holds: ClassVar[tuple[str, ...]]
@@ -52,7 +50,7 @@ class PaperModel(ABC):
     @property
     @abstractmethod
     def schema(self) -> Schema:
-        """Of the generated table."""
+        """Of what it generates."""
 
     @property
     def is_private(self) -> bool:
@@ -63,6 +61,27 @@ class PaperModel(ABC):
     def encoder_provenance(self) -> EncoderProvenance:
         """Learnt from these patients without DP: every claim is refused."""
         return EncoderProvenance.NON_DP
+
+    @abstractmethod
+    def header(self) -> JsonObject:
+        """Its part of a folder's header: `hyperparameters`, `encoding` and what else it knows."""
+
+    @abstractmethod
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All its arrays by name, each in C order: the network's under `NETWORK`."""
+
+    @classmethod
+    @abstractmethod
+    def read(cls, header: JsonObject, arrays: dict[str, np.ndarray], schema: Schema) -> Self:
+        """Inverse of `header` and `arrays`; KeyError, TypeError or ValueError when it is no such folder."""
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class PaperModel(PublishedSystem):
+    """One that draws rows of a table."""
+
+    linkage: tuple[Linkage, ...] = ()
+    """How many rows lead back to a patient, where rows are made from a patient's cells; else nothing."""
 
     @abstractmethod
     def draw(
@@ -77,19 +96,6 @@ class PaperModel(ABC):
             InputError: `count` is below 1.
             ConditionError: The published system cannot meet the conditions.
         """
-
-    @abstractmethod
-    def header(self) -> JsonObject:
-        """Its part of a folder's header: `hyperparameters`, `encoding` and what else it knows."""
-
-    @abstractmethod
-    def arrays(self) -> dict[str, np.ndarray]:
-        """All its arrays by name, each in C order: the network's under `NETWORK`."""
-
-    @classmethod
-    @abstractmethod
-    def read(cls, header: JsonObject, arrays: dict[str, np.ndarray], schema: Schema) -> Self:
-        """Inverse of `header` and `arrays`; KeyError, TypeError or ValueError when it is no such folder."""
 
 
 def check_ranges(settings: object, ranges: dict[str, tuple[float, float]]) -> None:

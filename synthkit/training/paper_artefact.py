@@ -2,8 +2,9 @@
 
 Same two files as any model (`synthkit.training.artefact`): a JSON header and float or integer arrays, no
 pickle. But the arrays hold patients: Med-VAE keeps each training patient's imputed row and latents, MCM
-each row, with how many made rows lead back to it. The header says so under `holds` (and `linkage`), and
-says `"mode": "paper"`, unsafe, and no spend. Such a folder is to be guarded like the table it was trained on.
+each row, with how many made rows lead back to it, EVA their visits, with how much of what it makes is a
+patient's. The header says so under `holds` (and `linkage` or `verbatim`), and says `"mode": "paper"`, unsafe,
+and no spend. Such a folder is to be guarded like the table it was trained on.
 """
 
 from pathlib import Path
@@ -17,15 +18,19 @@ from synthkit.domain.canonical import JsonObject, sha256_hex
 from synthkit.domain.schema import Schema
 from synthkit.errors import InputError
 from synthkit.training.artefact import Model, load_model, read_folder, write_folder
-from synthkit.training.paper import MODE, PaperModel
+from synthkit.training.paper import MODE, PaperModel, PublishedSystem
+from synthkit.training.paper_eva import PublishedEva, PublishedEvaC
 from synthkit.training.paper_mcm import PublishedMcm
 from synthkit.training.paper_medvae import PublishedMedVae
 
 PUBLISHED: dict[str, type[PaperModel]] = {one.kind: one for one in (PublishedMedVae, PublishedMcm)}
-"""The published systems by the generator's name."""
+"""The published systems of tables by the generator's name."""
+
+PUBLISHED_RECORDS: dict[str, type[PublishedEva]] = {one.kind: one for one in (PublishedEva, PublishedEvaC)}
+"""Those of records."""
 
 
-def save_paper(model: PaperModel, folder: Path) -> None:
+def save_paper(model: PublishedSystem, folder: Path) -> None:
     """Write a model into a new folder; all of it or nothing.
 
     Raises:
@@ -50,6 +55,21 @@ def open_model(folder: Path) -> Model | PaperModel:
         raise InputError("the model is malformed", where=str(folder), fix="train again") from error
 
 
+def open_published_records(folder: Path) -> PublishedEva:
+    """Read a published system of records.
+
+    Raises:
+        InputError: Missing, of another format or mode, malformed, or its weights are not the header's.
+    """
+    header, data = read_folder(folder)
+    try:
+        schema = _checked_schema(header)
+        return PUBLISHED_RECORDS[header["generator"]].read(header, load(data), schema)
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, InputError, SafetensorError):
+        problem = InputError("the model is malformed", where=folder.name, fix="train again")
+    raise problem
+
+
 def masking(model: Model | PaperModel, share: float) -> PublishedMcm:
     """The published MCM, masking another share of each real row than the published one.
 
@@ -61,7 +81,7 @@ def masking(model: Model | PaperModel, share: float) -> PublishedMcm:
     return model.with_mask_share(share)
 
 
-def _header(model: PaperModel, weights_sha256: str) -> JsonObject:
+def _header(model: PublishedSystem, weights_sha256: str) -> JsonObject:
     return {
         "format": 1,
         "mode": MODE,
@@ -82,10 +102,16 @@ def _header(model: PaperModel, weights_sha256: str) -> JsonObject:
 
 
 def _model(header: JsonObject, arrays: dict[str, np.ndarray]) -> PaperModel:
+    schema = _checked_schema(header)
+    return PUBLISHED[header["generator"]].read(header, arrays, schema)
+
+
+def _checked_schema(header: JsonObject) -> Schema:
+    """The model's schema; ValueError when the header claims what no published system may."""
     schema = Schema.from_json(header["schema"])
     claims = (header["mode"], header["spend"], header["unsafe"])
     if claims != (MODE, None, True) or header["encoder_provenance"] != "non_dp":
         raise ValueError("the header contradicts itself")
     if schema.digest != header["schema_digest"]:
         raise ValueError("the schema is not the digest's")
-    return PUBLISHED[header["generator"]].read(header, arrays, schema)
+    return schema

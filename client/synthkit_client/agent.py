@@ -25,16 +25,25 @@ import safetensors.numpy
 from synthkit.data.encoding import fit_encoding
 from synthkit.domain.layout import PatientStates
 from synthkit.domain.privacy import Budget
+from synthkit.domain.sequence_layout import RecordStates
 from synthkit.domain.study import Study
 from synthkit.errors import InputError, LedgerError, PolicyError
 from synthkit.federation.messages import Closing, TrainReply, TrainRequest, Weights, digest_weights
 from synthkit.generators.base import Generator, SteppedGenerator
+from synthkit.generators.sequence_base import SequenceGenerator
 from synthkit.privacy.ledger import Ledger
 from synthkit.privacy.ledger_book import Commit
 from synthkit.training.artefact import new_generator
 from synthkit.training.freeze import freeze
-from synthkit.training.loop import LoopState, close, train
+from synthkit.training.loop import close, train
 from synthkit_client.guard import Admission, check_plan
+from synthkit_client.record_rounds import (
+    read_state,
+    record_generator,
+    record_members,
+    take_record_round,
+    write_state,
+)
 from synthkit_client.site_folder import SiteFolder
 from synthkit_client.storage import write_durably
 from synthkit_client.witness import take_witness
@@ -45,7 +54,7 @@ class SiteAgent:
 
     def __init__(self, folder: SiteFolder, ledger: Ledger) -> None:
         self.folder, self.ledger = folder, ledger
-        self._states: dict[str, PatientStates] = {}
+        self._states: dict[str, PatientStates | RecordStates] = {}
 
     @classmethod
     def open(cls, site_dir: Path) -> "SiteAgent":
@@ -103,17 +112,41 @@ class SiteAgent:
         reservation = self.ledger.reserve(  # 4
             study=study.digest, server_round=server_round, base_digest=base, events=events, study_budget=quota
         )
-        if study.plan.is_prior_round(server_round):  # 5
-            close(generator, states, study.plan)
-        elif isinstance(generator, SteppedGenerator):
-            self._train(study, generator, states)
+        self._train_round(study, server_round, generator, states)  # 5
         weights = generator.get_weights()
         digest = digest_weights(weights)
         write_durably(self._reply_path(study.digest, digest), safetensors.numpy.save(weights))  # 6
         return self.ledger.commit(reservation, reply_digest=digest)  # 7
 
-    def _members(self, study: Study, min_patients: int) -> PatientStates:
+    def _train_round(
+        self,
+        study: Study,
+        server_round: int,
+        generator: Generator | SequenceGenerator,
+        states: PatientStates | RecordStates,
+    ) -> None:
+        """What the plan has in this round, in place."""
+        if isinstance(generator, SequenceGenerator) and isinstance(states, RecordStates):
+            take_record_round(
+                generator,
+                states,
+                study,
+                server_round,
+                declared_size=study.site(self.folder.name).declared_size,
+                memory=self._memory(study),
+            )
+        elif isinstance(generator, Generator) and isinstance(states, PatientStates):
+            if study.plan.is_prior_round(server_round):
+                close(generator, states, study.plan)
+            elif isinstance(generator, SteppedGenerator):
+                self._train(study, generator, states)
+        else:
+            raise RuntimeError("a generator of tables met records, or the other way round")
+
+    def _members(self, study: Study, min_patients: int) -> PatientStates | RecordStates:
         """The encoded patients to train on, read once per process."""
+        if study.digest not in self._states and study.schema.is_longitudinal:
+            self._states[study.digest] = record_members(self.folder, study, min_patients)
         if study.digest not in self._states:
             members = self.folder.read_split(study.schema).members
             if members.patient_count < min_patients:
@@ -127,16 +160,18 @@ class SiteAgent:
         return self._states[study.digest]
 
     def _train(self, study: Study, generator: SteppedGenerator, states: PatientStates) -> None:
-        path = self.folder.study_folder(study.digest) / "state.safetensors"
         after = train(
             generator,
             states,
             study.plan,
             steps=study.plan.local_steps,
             declared_size=study.site(self.folder.name).declared_size,
-            state=_read_state(path),
+            state=read_state(self._memory(study)),
         )
-        write_durably(path, safetensors.numpy.save({"step": np.array([after.step]), **after.optimizer}))
+        write_state(self._memory(study), after)
+
+    def _memory(self, study: Study) -> Path:
+        return self.folder.study_folder(study.digest) / "state.safetensors"
 
     def _reply_path(self, study_digest: str, reply_digest: str) -> Path:
         return self.folder.study_folder(study_digest) / "replies" / f"{reply_digest}.safetensors"
@@ -168,7 +203,7 @@ class SiteAgent:
         return replace(unsigned, signature=self.folder.key.sign(unsigned.signed_text()).hex())
 
 
-def _with_weights(study: Study, weights: Weights) -> Generator:
+def _with_weights(study: Study, weights: Weights) -> Generator | SequenceGenerator:
     """The study's generator, holding the coordinator's weights; frozen is what the signed plan freezes.
 
     Raises:
@@ -177,6 +212,8 @@ def _with_weights(study: Study, weights: Weights) -> Generator:
     """
     if not all(np.isfinite(array).all() for array in weights.values()):
         raise InputError("the weights are not finite", where="train request")
+    if study.schema.is_longitudinal:
+        return record_generator(study, weights)
     generator = new_generator(
         study.plan.generator, study.schema, study.plan.hyperparameters, seed=study.initial_seed
     )
@@ -186,12 +223,3 @@ def _with_weights(study: Study, weights: Weights) -> Generator:
         raise InputError("the weights do not fit the study's generator", where="train request") from error
     freeze(generator, study.plan)
     return generator
-
-
-def _read_state(path: Path) -> LoopState:
-    """Where this site's training of a study stands; a fresh state when it has not begun."""
-    if not path.is_file():
-        return LoopState()
-    arrays = safetensors.numpy.load_file(path)
-    step = int(arrays.pop("step")[0])
-    return LoopState(step=step, optimizer=arrays)

@@ -29,7 +29,9 @@ OFFICER_KEY = Path("keys") / "officer.key"
 
 @dataclass(frozen=True, kw_only=True)
 class NewSite:
-    """What has to be known to enrol a hospital. `table` is a file name inside the folder."""
+    """What has to be known to enrol a hospital. `table` is a file name inside the folder, and so is
+    `patients`: of the static columns beside records of visits (empty: there is none).
+    """
 
     name: str
     table: str
@@ -37,6 +39,7 @@ class NewSite:
     policy_text: str
     split: tuple[float, float, float] = (0.7, 0.2, 0.1)
     split_seed: int = 0
+    patients: str = ""
 
 
 def init_site(path: Path, site: NewSite, *, coordinator: TrustedKey) -> SiteFolder:
@@ -103,7 +106,8 @@ def _site_toml(site: NewSite) -> str:
         "[site]\n"
         f"name = {_text(site.name)}\n"
         f"table = {_text(site.table)}\n"
-        "# A public round figure; the exact number of patients is private.\n"
+        + (f"patients = {_text(site.patients)}\n" if site.patients else "")
+        + "# A public round figure; the exact number of patients is private.\n"
         f"declared_size = {site.declared_size}\n\n"
         "# Shares of the patients: to train on, to hold out for the audit, for its thresholds.\n"
         "[split]\n"

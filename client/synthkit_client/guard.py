@@ -20,6 +20,8 @@ from synthkit.errors import InputError, PolicyError
 from synthkit.privacy.accounting import admission_epsilon, check_delta
 from synthkit.release.signing import SigningKey, open_document, seal_document
 from synthkit.training.planning import check_plan as check_plan_fits
+from synthkit.training.planning import check_schema_fits
+from synthkit.training.record_rounds import check_rounds_of_records
 from synthkit_client.site_folder import SiteFolder
 
 
@@ -56,10 +58,16 @@ def check_study(folder: SiteFolder, study: Study, policy: SitePolicy, *, today: 
             where=f"study {study.name}",
             fix="complete the schema with `schema buy` and sign the study again",
         )
-    planned = admission_epsilon(study.plan.total_events(), policy.budget.delta)
+    plan = study.plan
+    # A ledger's leading order follows from what is reserved first. Where that is not a step, the whole plan
+    # costs a little more, and a site would run out of its quota in the last round.
+    reference = plan.round_events(1)[0] if plan.prior_first else None
+    planned = admission_epsilon(plan.total_events(), policy.budget.delta, reference=reference)
     check_study_against_policy(study, policy, planned_epsilon=planned, today=today)
-    check_plan_fits(study.plan)
-    if study.plan.encoder_events():
+    check_plan_fits(plan)
+    check_schema_fits(study.schema, plan)
+    check_rounds_of_records(plan)
+    if plan.encoder_events():
         raise PolicyError(
             "an encoder trained with DP first is for one site on its own",
             rule="study.encoder",

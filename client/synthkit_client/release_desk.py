@@ -8,13 +8,18 @@ import datetime as dt
 from collections.abc import Callable, Sequence
 
 from synthkit.audit.run import run_audit
+from synthkit.audit.sequences.run import run_sequence_audit
 from synthkit.audit.white_box import Weights
+from synthkit.data.sequences import SyntheticSequences
 from synthkit.data.table import SyntheticTable
 from synthkit.domain.audit import AuditReport, Verdict
 from synthkit.domain.canonical import JsonObject
 from synthkit.domain.release import Decision, SiteStatement
 from synthkit.domain.study import Study
+from synthkit.privacy.ledger import Ledger
+from synthkit.privacy.ledger_verify import read_entries
 from synthkit.release.bundle import Candidate, approve
+from synthkit.release.gate import CountedAudit, check_counted
 from synthkit.release.signing import SigningKey, seal_document
 from synthkit_client.enrol import officer_name
 from synthkit_client.guard import read_signed_policy
@@ -55,14 +60,63 @@ def audit_candidate(
         seed=seed,
         progress=progress,
     )
-    ledger.record_audit(study=study.digest, table_digest=report.table_digest, verdict=report.verdict)
-    folder.write_json(folder.study_folder(study.digest) / "audit.json", report.to_json())
+    _record(folder, study, report, ledger)
     return report
 
 
-def state(folder: SiteFolder, study: Study, report: AuditReport) -> JsonObject:
-    """This site's signed statement on a table that it has audited."""
+def audit_record_candidate(
+    folder: SiteFolder,
+    study: Study,
+    records: SyntheticSequences,
+    *,
+    earlier: Sequence[SyntheticSequences] = (),
+    seed: int = 0,
+    progress: Callable[[str], None] | None = None,
+) -> AuditReport:
+    """Audit records of visits on this site's members, holdout and reference; the attempt is on record first.
+
+    Raises:
+        PolicyError: The policy's attempts are used up.
+        LedgerError: The ledger cannot be read or written.
+    """
     policy, ledger = read_signed_policy(folder), folder.open_ledger()
+    split = folder.read_record_split(study.schema)
+    report = run_sequence_audit(
+        members=split.members,
+        holdout=split.holdout,
+        reference=split.reference,
+        synthetic=records,
+        earlier=earlier,
+        rules=policy.audit,
+        policy_digest=policy.digest,
+        attempt=ledger.audit_attempts(study.digest) + 1,
+        seed=seed,
+        progress=progress,
+    )
+    _record(folder, study, report, ledger)
+    return report
+
+
+def _record(folder: SiteFolder, study: Study, report: AuditReport, ledger: Ledger) -> None:
+    """The verdict into the ledger, then the whole report into the site's folder."""
+    ledger.record_audit(study=study.digest, table_digest=report.table_digest, verdict=report.verdict)
+    folder.write_json(folder.study_folder(study.digest) / "audit.json", report.to_json())
+
+
+def state(folder: SiteFolder, study: Study, report: AuditReport) -> JsonObject:
+    """This site's signed statement on a table that it has audited.
+
+    Raises:
+        ReleaseRefusedError: The ledger did not count this audit, or more of them than the policy allows.
+        PolicyError: The policy was changed after it was signed.
+    """
+    policy, ledger = read_signed_policy(folder), folder.open_ledger()
+    counted = [
+        CountedAudit(**entry.fields)
+        for entry in read_entries(folder.ledger_path)
+        if entry.kind == "audit" and entry.fields["study"] == study.digest
+    ]
+    check_counted(report, counted, policy.audit)
     counter, head = ledger.head
     statement = SiteStatement(
         site=folder.name,

@@ -1,6 +1,6 @@
 """A site's folder: where everything of one hospital lies, and nothing of another.
 
-    site.toml            name, table, declared size, split, keys' owners
+    site.toml            name, table (of records: and that of their static columns), declared size, split
     policy.toml          the site's rules          policy.signed.json   the officer's signature on them
     trust.json           public keys this site trusts (its officers, its coordinator)
     keys/                site.key, officer.key (mode 0600) and their .pub
@@ -18,6 +18,8 @@ from functools import cached_property
 from pathlib import Path
 
 from synthkit.data.connectors import read_table
+from synthkit.data.sequence_reading import LARGEST, Caps, read_sequences
+from synthkit.data.sequences import PatientSequences
 from synthkit.data.table import PatientTable
 from synthkit.domain.canonical import JsonObject
 from synthkit.domain.documents import policy_from_toml
@@ -34,13 +36,16 @@ SPLIT_NAMES = ("members", "holdout", "reference")
 
 @dataclass(frozen=True, kw_only=True)
 class SiteConfig:
-    """`site.toml`. `split` is the share of patients to train on, to hold out, and for reference."""
+    """`site.toml`. `split` is the share of patients to train on, to hold out, and for reference. `patients`:
+    beside a table of records, the one of their static columns; empty: they stand in every row.
+    """
 
     name: str
     table: str
     declared_size: int
     split: tuple[float, float, float]
     split_seed: int
+    patients: str = ""
 
     def __post_init__(self) -> None:
         if min(self.split) <= 0 or sum(self.split) > 1 + 1e-9:
@@ -54,6 +59,15 @@ class Split:
     members: PatientTable
     holdout: PatientTable
     reference: PatientTable
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordSplit:
+    """A site's patients with their records of visits, divided as `Split`."""
+
+    members: PatientSequences
+    holdout: PatientSequences
+    reference: PatientSequences
 
 
 class SiteFolder:
@@ -137,6 +151,23 @@ class SiteFolder:
         members, holdout, reference = table.split(self.config.split, seed=self.config.split_seed)
         return Split(members=members, holdout=holdout, reference=reference)
 
+    def read_record_split(self, schema: Schema) -> RecordSplit:
+        """The site's patients with their whole records, checked against a longitudinal schema and divided.
+
+        Raises:
+            SchemaError: A record does not fit the schema.
+            InputError: A file cannot be read.
+        """
+        records = read_sequences(
+            self.path / self.config.table,
+            schema,
+            patients=self.path / self.config.patients if self.config.patients else None,
+            where=self.config.table,
+            caps=Caps(visits=LARGEST, codes=len(schema.vocabulary)),
+        )
+        members, holdout, reference = records.split(self.config.split, seed=self.config.split_seed)
+        return RecordSplit(members=members, holdout=holdout, reference=reference)
+
     def write_json(self, path: Path, document: JsonObject) -> None:
         """Write a JSON object into this folder; all of it or nothing, on disk before this returns."""
         write_durably(path, (json.dumps(document, indent=1, sort_keys=True) + "\n").encode("utf-8"))
@@ -177,6 +208,7 @@ def _read_config(path: Path) -> SiteConfig:
             declared_size=int(site["declared_size"]),
             split=(float(split["members"]), float(split["holdout"]), float(split["reference"])),
             split_seed=int(split["seed"]),
+            patients=str(site.get("patients", "")),
         )
     except (tomllib.TOMLDecodeError, KeyError, TypeError, ValueError) as error:
         raise InputError("malformed", where=where, fix="needs [site] and [split]; see the README") from error

@@ -57,8 +57,8 @@ class RoundRules:
     """How the coordinator conducts rounds; nothing here changes what a site spends.
 
     `min_sites` is the quorum (None: the whole roster). The prior is fitted to, and the study ends with,
-    the mean of the last `average_last` training rounds' averages. `max_update_norm` overrides the bound
-    derived from the plan.
+    the mean of the last `average_last` training rounds' averages; where the prior comes first, the study
+    ends with that mean. `max_update_norm` overrides the bound derived from the plan.
     """
 
     deadline_s: float = 3600.0
@@ -138,7 +138,7 @@ def run_rounds(
     conductor.close()
     return FederationResult(
         study_digest=study.digest,
-        weights=progress.recent[-1],
+        weights=_final(study, progress),
         rounds=progress.rounds,
         ledgers=_ledger_marks(study, mirror),
     )
@@ -167,6 +167,13 @@ def _base(study: Study, server_round: int, progress: Progress, initial: Weights)
     if study.plan.is_prior_round(server_round):
         return plain_average(progress.recent)
     return progress.recent[-1]
+
+
+def _final(study: Study, progress: Progress) -> Weights:
+    """What a study ends with: its last round, or the mean of the last ones where the prior came first."""
+    if not study.plan.prior_first:
+        return progress.recent[-1]
+    return plain_average(progress.recent[-study.plan.rounds :])
 
 
 def _ledger_marks(study: Study, mirror: BudgetMirror) -> dict[str, LedgerMark]:

@@ -17,15 +17,14 @@ from synthkit.cli.console import Console, Progress, epsilon_text, figure
 from synthkit.cli.encoder_option import parse_encoder
 from synthkit.cli.loading import load_schema, name_of, policy_path, read_text
 from synthkit.cli.options import JsonOption
+from synthkit.domain.privacy import PrivacySpend
 from synthkit.errors import InputError, PolicyError
 
 if TYPE_CHECKING:
     from synthkit.cli.federation import Coordinator
     from synthkit.domain.study import Study
     from synthkit_client.site_folder import SiteFolder
-    from synthkit_server.result import RoundSummary
-
-TABLE_ENDINGS = (".csv", ".csv.gz", ".parquet")
+    from synthkit_server.result import FederationResult, RoundSummary
 
 
 def federate(
@@ -57,21 +56,20 @@ def federate(
 
     Each site's folder holds its table (patients.csv, or the only table in it) and, if it has one,
     its policy.toml. Keys and ledger are made the first time. A site whose policy does not allow the
-    study refuses with the rule's name, and nothing is trained.
+    study refuses with the rule's name, and nothing is trained. Under a longitudinal schema the table
+    is one of visits, one row a code; patients.csv beside it holds the static columns.
 
     Example:
       synthkit federate --sites sites --study study.toml -o federation
     """
     from synthkit.cli.federation import (
         ask_sites,
-        model_of,
         open_coordinator,
         run_study,
         spends_of,
         with_roster,
     )
     from synthkit.domain.documents import study_from_toml
-    from synthkit.training.artefact import save_model
 
     console = Console(as_json=as_json)
     if (output / "model").exists():
@@ -105,7 +103,7 @@ def federate(
     spends = spends_of(signed, folders)
     largest = max(spends.values(), key=lambda spend: spend.epsilon)
     with console.progress("fitting the generator") as progress:
-        save_model(model_of(signed, result, largest, progress=progress.at), output / "model")
+        _save(signed, result, largest, output / "model", progress)
     console.heading(f"Study {signed.name}: {signed.plan.server_rounds} rounds over {len(folders)} sites")
     console.table(
         ("site", "epsilon", "delta"),
@@ -122,6 +120,21 @@ def federate(
     )
 
 
+def _save(
+    study: "Study", result: "FederationResult", spend: PrivacySpend, folder: Path, progress: Progress
+) -> None:
+    """Write the federation's model."""
+    from synthkit.cli.federation import COORDINATOR, model_of
+    from synthkit.cli.federation_records import record_model_of
+    from synthkit.training.artefact import save_model
+    from synthkit.training.sequence_artefact import save_sequence_model
+
+    if study.schema.is_longitudinal:
+        save_sequence_model(record_model_of(study, result, spend, site=COORDINATOR), folder)
+    else:
+        save_model(model_of(study, result, spend, progress=progress.at), folder)
+
+
 def _narrate(progress: Progress, study: "Study") -> "Callable[[RoundSummary], None]":
     def on_round(summary: "RoundSummary") -> None:
         progress.at(summary.server_round, study.plan.server_rounds)
@@ -133,6 +146,7 @@ def _open_sites(
     root: Path, study: "Study", coordinator: "Coordinator", policy: str
 ) -> "dict[str, SiteFolder]":
     """Every roster site's folder, enrolled now if it was not."""
+    from synthkit.cli.federation_records import site_tables
     from synthkit_client.enrol import NewSite, init_site
     from synthkit_client.site_folder import SiteFolder
 
@@ -147,21 +161,13 @@ def _open_sites(
             folders[site.name] = SiteFolder(path)
             continue
         own = path / "policy.toml"
+        table, patients = site_tables(path, study.schema)
         new = NewSite(
             name=site.name,
-            table=_table_in(path),
+            table=table,
+            patients=patients,
             declared_size=site.declared_size,
             policy_text=read_text(own if own.exists() else policy_path(policy)),
         )
         folders[site.name] = init_site(path, new, coordinator=coordinator.trusted)
     return folders
-
-
-def _table_in(path: Path) -> str:
-    """The site's only table."""
-    tables = sorted(file.name for file in path.iterdir() if file.name.endswith(TABLE_ENDINGS))
-    if len(tables) != 1:
-        raise InputError(
-            "needs exactly one table (CSV, CSV.GZ or Parquet)", where=f"site {path.name}", fix="put it there"
-        )
-    return tables[0]

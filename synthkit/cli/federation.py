@@ -123,21 +123,16 @@ def run_study(
         PeerError: A round had fewer usable replies than the quorum.
         InputError: The public encoder is missing, or not the plan's.
     """
-    from synthkit.training.artefact import new_generator
-    from synthkit.training.freeze import place_encoder
     from synthkit_server.storage import write_weights
 
-    generator = new_generator(
-        study.plan.generator, study.schema, study.plan.hyperparameters, seed=study.initial_seed
-    )
-    place_encoder(generator, study.plan, encoder)
+    start = _initial_weights(study, encoder)
     if not processes:
-        return _run_here(study, folders, generator.get_weights(), coordinator, on_round)
+        return _run_here(study, folders, start, coordinator, on_round)
     from synthkit_server.rehearsal import run_processes
     from synthkit_server.strategy import RoundRules
 
     initial = coordinator.folder / "initial.safetensors"
-    write_weights(initial, generator.get_weights())
+    write_weights(initial, start)
     return run_processes(
         coordinator.folder / "study.json",
         initial,
@@ -148,6 +143,21 @@ def run_study(
         rules=RoundRules(average_last=AVERAGE_LAST),
         progress=on_round,
     )
+
+
+def _initial_weights(study: Study, encoder: Weights | None) -> Weights:
+    """What the first round starts from: fresh weights by the study's seed, with the public encoder if any."""
+    from synthkit.cli.federation_records import initial_record_weights
+    from synthkit.training.artefact import new_generator
+    from synthkit.training.freeze import place_encoder
+
+    if study.schema.is_longitudinal:
+        return initial_record_weights(study)
+    generator = new_generator(
+        study.plan.generator, study.schema, study.plan.hyperparameters, seed=study.initial_seed
+    )
+    place_encoder(generator, study.plan, encoder)
+    return generator.get_weights()
 
 
 def _run_here(

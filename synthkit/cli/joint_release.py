@@ -23,8 +23,10 @@ from synthkit.release.bundle import Candidate, ReleaseFacts, export, policy_part
 from synthkit.release.signing import TrustStore, read_key
 
 if TYPE_CHECKING:
+    from synthkit.data.sequences import SyntheticSequences
     from synthkit.data.table import SyntheticTable
     from synthkit.training.artefact import Model
+    from synthkit.training.sequence_artefact import SequenceModel
     from synthkit_client.site_folder import SiteFolder
 
 VALID_DAYS = 180
@@ -34,8 +36,8 @@ def make_release(
     study: Study,
     folders: "Mapping[str, SiteFolder]",
     *,
-    model: "Model",
-    table: "SyntheticTable",
+    model: "Model | SequenceModel",
+    table: "SyntheticTable | SyntheticSequences",
     audits: Mapping[str, AuditReport],
     spends: Mapping[str, PrivacySpend],
     reason: str,
@@ -74,11 +76,12 @@ def _seal(
     *,
     study: Study,
     folders: "Mapping[str, SiteFolder]",
-    model: "Model",
-    table: "SyntheticTable",
+    model: "Model | SequenceModel",
+    table: "SyntheticTable | SyntheticSequences",
     statements: list[dict[str, object]],
     worst_overlap: float,
 ) -> Candidate:
+    from synthkit.data.sequences import SyntheticSequences
     from synthkit.federation.messages import digest_weights
 
     now = dt.datetime.now(dt.UTC)
@@ -96,7 +99,7 @@ def _seal(
         version=__version__,
     )
     return seal(
-        table_csv=table.to_csv_bytes(),
+        table_csv=table.files if isinstance(table, SyntheticSequences) else table.to_csv_bytes(),
         parts=parts,
         statements=statements,
         facts=facts,

@@ -66,8 +66,13 @@ def read_table(
     return PatientTable(schema=schema, frame=frame, patients=cells.patients, lots=cells.lots)
 
 
-def read_synthetic(path: str | Path, schema: Schema, *, where: str | None = None) -> SyntheticTable:
+def read_synthetic(path: str | Path | bytes, schema: Schema, *, where: str | None = None) -> SyntheticTable:
     """Read a table that was generated; it holds the schema's data columns and nothing else.
+
+    Args:
+        path: A CSV, gzipped CSV or Parquet file; or a CSV file's bytes, which then touch no disk.
+        schema: What it has to fit.
+        where: What messages call the file; its name without the directory unless given.
 
     Raises:
         InputError: The file cannot be read as a table.
@@ -76,7 +81,8 @@ def read_synthetic(path: str | Path, schema: Schema, *, where: str | None = None
     _check_complete(schema)
     visit = schema.visit if schema.visit in schema.names else None
     released = Schema(columns=schema.columns, name=schema.name, visit=visit)
-    cells = _read_cells(Path(path), released, where, False)
+    source = path if isinstance(path, bytes) else Path(path)
+    cells = _read_cells(source, released, where, False)
     return SyntheticTable(schema=schema, frame=_frame(cells, schema))
 
 
@@ -155,8 +161,8 @@ def _check_complete(schema: Schema) -> None:
         )
 
 
-def _read_cells(path: Path, schema: Schema, where: str | None, one_row: bool) -> CheckedCells:
-    place = where if where is not None else shown(path.name)
+def _read_cells(path: Path | bytes, schema: Schema, where: str | None, one_row: bool) -> CheckedCells:
+    place = where or ("table" if isinstance(path, bytes) else shown(path.name))
     cells = check_cells(read_raw(path, place), schema, one_row_per_patient=one_row)
     if not cells.result.is_valid:
         raise check_error(cells.result, place)

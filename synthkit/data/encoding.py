@@ -187,6 +187,7 @@ class Encoding:
             missing=tuple(c.column.missing for c in self.columns),
             spikes=tuple(len(c.spikes) for c in self.columns),
             bins=tuple(c.edges.size - 1 if c.column.is_numeric else 0 for c in self.columns),
+            timed=_timed(self.schema),
         )
 
     def encode(self, table: PatientTable) -> np.ndarray:
@@ -236,6 +237,17 @@ class Encoding:
     def to_json(self) -> JsonObject:
         """What a model's header records. The edges follow from the schema and are not repeated."""
         return {"format": 1, "bins": BINS, "max_single_values": MAX_SINGLE_VALUES, "provenance": "schema"}
+
+
+def _timed(schema: Schema) -> tuple[tuple[int, int], ...]:
+    """Places of a duration and its event. One duration is every event's; several go with as many events,
+    in the schema's order; otherwise nothing says which belong together, and none do.
+    """
+    durations = [place for place, column in enumerate(schema) if column.kind is Kind.DURATION]
+    events = [place for place, column in enumerate(schema) if column.kind is Kind.EVENT]
+    if len(durations) == 1:
+        durations *= len(events)
+    return tuple(zip(durations, events, strict=True)) if len(durations) == len(events) else ()
 
 
 def fit_encoding(schema: Schema) -> Encoding:

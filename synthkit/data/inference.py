@@ -19,6 +19,7 @@ import pandas as pd
 from synthkit.data.checking import DATE, EPOCH
 from synthkit.data.reading import read_raw
 from synthkit.domain.levels import canonical_number, to_decimal
+from synthkit.domain.quasi_identifiers import likely_quasi_identifiers
 from synthkit.domain.schema import MAX_CATEGORIES, Column, Kind, Provenance, Scale, Schema
 from synthkit.domain.toml_reading import shown
 from synthkit.errors import InputError, SchemaError
@@ -103,8 +104,21 @@ def infer_schema(path: str | Path, *, patient_id: str | None = None) -> Inferenc
         "Every bound and category was read off the data: replace each by what is publicly known and set "
         'provenance = "public", or set "dp" to buy it with budget; private training refuses the rest.'
     )
-    schema = Schema(columns=tuple(columns), patient_id=chosen, ignored=tuple(ignored))
+    guessed = likely_quasi_identifiers([column.name for column in columns])
+    notes.append(_known_to_others(guessed))
+    schema = Schema(
+        columns=tuple(columns), patient_id=chosen, ignored=tuple(ignored), quasi_identifiers=guessed
+    )
     return Inference(schema=schema, notes=tuple(notes))
+
+
+def _known_to_others(guessed: Sequence[str]) -> str:
+    """What a person has to decide about the quasi-identifiers."""
+    names = ", ".join(map(shown, guessed)) or "none"
+    return (
+        f"Quasi-identifiers, by their names: {names}. Correct the list to what others may know of a "
+        "patient: an audit's attackers know these columns first."
+    )
 
 
 def _check_names(names: Sequence[str], where: str) -> None:

@@ -128,7 +128,9 @@ def prepare(table: PatientTable, *, rare_below: float, seed: int) -> tuple[Paper
         raise InputError("every column is rarer than this", where="option --drop-rare", fix="lower it")
     dropped = set(table.schema.names) - {column.name for column in kept}
     names = tuple(name for name in table.schema.names if name in dropped)
-    schema = replace(table.schema, columns=kept, ignored=(*table.schema.ignored, *names))
+    known = tuple(name for name in table.schema.quasi_identifiers if name not in names)
+    ignored = (*table.schema.ignored, *names)
+    schema = replace(table.schema, columns=kept, ignored=ignored, quasi_identifiers=known)
     fitted = [fit_column(table.frame[column.name], column) for column in kept]
     coded = np.column_stack([_code(table.frame[c.column.name], c) for c in fitted])
     coded = _impute(coded, fitted, seed)

@@ -19,12 +19,15 @@ from synthkit.data.inference import ordered
 from synthkit.data.table import PatientTable
 from synthkit.domain.levels import canonical_number
 from synthkit.domain.privacy import GaussianEvent, GaussianThresholdEvent, PrivacyEvent
-from synthkit.domain.schema import OTHER, Column, Schema
+from synthkit.domain.schema import OTHER, Column, Kind, Schema
 from synthkit.errors import SchemaError
 from synthkit.privacy.mechanisms import Cells, Names, NoisyCounts, common_names, noisy_counts
 
 MOST_NAMES = 8
 """Names of one column that one patient supports where patients may have several rows; else 1."""
+
+MOST_CODES = 32
+"""Codes that one patient supports: the most frequent of the patient's own. Chosen on simulated patients."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,9 +146,12 @@ def _completed(column: Column, division: Division, units: float) -> Column:
 def _buy_names(table: PatientTable, purchase: Purchase) -> Iterator[Column]:
     if not purchase.names:
         return
-    most = MOST_NAMES if purchase.draft.patient_id is not None else 1
     wanted = [
-        Names(names=_canonical(table.frame[column.name]), most_per_patient=most) for column in purchase.names
+        Names(
+            names=_canonical(table.frame[column.name]),
+            most_per_patient=_most_per_patient(column, purchase.draft),
+        )
+        for column in purchase.names
     ]
     found = common_names(
         table.patients,
@@ -156,6 +162,13 @@ def _buy_names(table: PatientTable, purchase: Purchase) -> Iterator[Column]:
     for column, names in zip(purchase.names, found, strict=True):
         levels = ordered([name for name in names if name != OTHER])
         yield replace(column, categories=(*levels, OTHER))
+
+
+def _most_per_patient(column: Column, draft: Schema) -> int:
+    """How many different names of a column one patient may support: public."""
+    if draft.is_longitudinal:
+        return MOST_CODES if column.kind is Kind.CODE else 1
+    return MOST_NAMES if draft.patient_id is not None else 1
 
 
 def _canonical(texts: pd.Series) -> np.ndarray:

@@ -51,19 +51,19 @@ def format_of(path: Path) -> str:
     raise InputError("the format is not known", where=shown(path.name), fix=FORMATS_FIX)
 
 
-def read_raw(path: Path, where: str) -> RawTable:
+def read_raw(source: Path | bytes, where: str) -> RawTable:
     """Read a file's cells as text.
 
     Args:
-        path: The file.
+        source: The file, or a CSV file's bytes, which then touch no disk.
         where: What messages call it.
 
     Raises:
         InputError: The file is missing, unreadable, empty, not a table, ragged, not UTF-8, has two
             columns of one name, or has no rows.
     """
-    ending = format_of(path)
-    data = _bytes_of(path, where)
+    ending = ".csv" if isinstance(source, bytes) else format_of(source)
+    data = source if isinstance(source, bytes) else _bytes_of(source, where)
     if not data:
         raise InputError("the file is empty", where=where, fix="give a table with a header and rows")
     if ending == ".parquet":

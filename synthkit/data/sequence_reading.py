@@ -5,7 +5,9 @@ unknown code, two times in one visit, a visit dated before the one before it, a 
 changes, a patient without visits, more visits or codes than the caps. Accepts, with one meaning each:
 rows in any order (the visit number orders the visits, whatever numbers are left out), a code listed twice
 in a visit (once), an empty code (a visit without codes, where the code column may be missing), two visits
-on one day (a gap of 0). Messages name column and row, never a cell, a patient or a count.
+on one day (a gap of 0), a static column that contradicts the codes (no schema says which code stands for
+which condition: the column is the site's word, and `evaluate` shows what its patients carry). Messages name
+column and row, never a cell, a patient or a count.
 """
 
 from collections.abc import Mapping
@@ -19,6 +21,7 @@ from synthkit.data.checking import DATE, EPOCH, check_cells, check_error
 from synthkit.data.reading import RawTable, read_raw
 from synthkit.data.sequence_table import Cells, LongTable
 from synthkit.data.sequences import PatientSequences, SyntheticSequences, starts_of
+from synthkit.data.table import PatientTable
 from synthkit.domain.levels import canonical_number, to_decimal
 from synthkit.domain.schema import OTHER, Column, Schema
 from synthkit.domain.toml_reading import shown
@@ -72,15 +75,40 @@ def read_sequences(
 def read_synthetic_sequences(
     path: str | Path, schema: Schema, *, patients: str | Path | None = None, where: str | None = None
 ) -> SyntheticSequences:
-    """Read records that were generated; see `read_sequences`. Their own numbers are forgotten.
+    """Read records that were generated; see `read_sequences`. Their own numbers are forgotten. Of any length,
+    but no visit has more codes than `Caps` allows: pairs of codes are counted, and so many fill any memory.
 
     Raises:
         InputError: A file cannot be read as a table.
         SchemaError: The schema is not longitudinal, or a record breaks it.
     """
-    caps = Caps(visits=LARGEST, codes=len(schema.vocabulary))
+    caps = Caps(visits=LARGEST)
     found, _ = _read(Path(path), schema, patients, where, caps)
     return SyntheticSequences(**vars(found))
+
+
+def read_code_rows(path: str | Path, draft: Schema, *, patients: str | Path | None = None) -> PatientTable:
+    """Read real patients' records as rows of codes, for buying what a draft leaves open.
+
+    One row a code, with the patient's static columns; visits and times play no part. Codes may be any
+    text where the list is still to be bought. See `read_sequences` for the arguments.
+
+    Raises:
+        InputError: A file cannot be read as a table.
+        SchemaError: The schema is not longitudinal, or a row breaks it.
+    """
+    table, column = LongTable(Path(path), shown(Path(path).name)), draft.code
+    _check_columns(table, draft, has_statics=patients is None)
+    ids = _required(table, str(draft.patient_id), "no patient id")
+    people, owners = _people(table, draft, ids, patients)
+    cells = table.cells(column.name)
+    what, fix = "a code that is not on one printable line", "correct the code"
+    table.judged(column.name, cells, lambda text: int(text.isprintable()) or None, what=what, fix=fix)
+    if not column.is_to_buy:
+        _codes(table, column, draft.vocabulary.places)
+    frame = people.statics.iloc[owners].reset_index(drop=True)
+    frame[column.name] = np.array([*cells.texts, None], dtype=object)[cells.levels]
+    return PatientTable(schema=draft, frame=frame, patients=owners.astype(np.int64))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)

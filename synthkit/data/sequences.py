@@ -6,7 +6,6 @@ one visit; PatientSequences never shows its rows in a repr or message, and canno
 SyntheticSequences has a digest and can leave.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
@@ -14,7 +13,8 @@ from typing import Self
 import numpy as np
 import pandas as pd
 
-from synthkit.data.table import PatientTable, SyntheticTable
+from synthkit.data.table import EPOCH, PatientTable, SyntheticTable
+from synthkit.domain.record_files import RecordFiles
 from synthkit.domain.schema import Schema
 
 
@@ -194,15 +194,48 @@ class SyntheticSequences(Sequences):
 
     @property
     def digest(self) -> str:
-        """SHA-256 over the schema's digest and all arrays in their stated types, little-endian."""
-        hasher = hashlib.sha256(self.schema.digest.encode())
-        starts = (self.visit_starts.astype("<i8"), self.patient_starts.astype("<i8"))
-        times = () if self.gaps is None or self.first_days is None else (self.gaps, self.first_days)
-        for array in (self.codes.astype("<i4"), *starts, *(time.astype("<i4") for time in times)):
-            hasher.update(array.tobytes())
+        """SHA-256 over the canonical files: what an audit judges and a release seals."""
+        return self.files.digest
+
+    @property
+    def files(self) -> RecordFiles:
+        """The records as they are released: patients and visits counted from 1, static columns apart.
+
+        CSV in UTF-8, header, LF line ends; equal records give equal bytes. They are the bytes that
+        `write_sequences` writes of records with a table of static columns beside.
+        """
+        counts, owners = self.codes_per_visit, self.patient_of_visit
+        rows = np.repeat(np.arange(self.visit_count), np.maximum(counts, 1))
+        places = np.arange(self.visit_count) - self.patient_starts[owners] + 1
+        codes = np.full(rows.size, -1, dtype=np.int32)
+        codes[(counts > 0)[rows]] = self.codes
+        schema, days = self.schema, self.days
+        columns = {str(schema.patient_id): (owners + 1)[rows], str(schema.visit): places[rows]}
+        if schema.time is not None and days is not None:
+            columns[schema.time] = (_dates(days) if self.is_dated else days)[rows]
+        long = pd.DataFrame(columns)
+        listed = pd.Index(schema.code.categories, dtype=object)
+        # The stubs ask for a list, which would hold every code as an object.
+        long[schema.code.name] = pd.Categorical.from_codes(codes, categories=listed)  # type: ignore[arg-type]
+        return RecordFiles(records=_csv(long), patients=self._patients_csv())
+
+    def _patients_csv(self) -> bytes | None:
         table = self.static_table
-        hasher.update(b"" if table is None else table.to_csv_bytes())
-        return hasher.hexdigest()
+        if table is None:
+            return None
+        frame = table.release_frame()
+        frame.insert(0, str(self.schema.patient_id), np.arange(1, self.patient_count + 1))
+        return _csv(frame)
+
+
+def _dates(days: np.ndarray) -> np.ndarray:
+    origin = np.datetime64(EPOCH.isoformat(), "D")
+    return np.asarray((origin + days).astype("datetime64[D]").astype(str), dtype=object)
+
+
+def _csv(frame: pd.DataFrame) -> bytes:
+    text: str = frame.to_csv(index=False, lineterminator="\n")
+    return text.encode("utf-8")
 
 
 def starts_of(counts: np.ndarray) -> np.ndarray:

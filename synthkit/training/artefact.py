@@ -23,7 +23,7 @@ from synthkit.domain.privacy import EncoderProvenance, PrivacySpend
 from synthkit.domain.schema import Schema
 from synthkit.errors import InputError
 from synthkit.generators.base import Generator
-from synthkit.generators.registry import build
+from synthkit.generators.registry import build, rebuild
 from synthkit.training.freeze import encoder_digest
 
 HEADER, WEIGHTS = "model.json", "weights.safetensors"
@@ -180,7 +180,7 @@ def _model(header: JsonObject, weights: dict[str, np.ndarray]) -> Model:
     schema, spend = Schema.from_json(header["schema"]), header["spend"]
     if schema.digest != header["schema_digest"] or header["unsafe"] is not (spend is None):
         raise ValueError("the header contradicts itself")
-    generator = build(header["generator"], fit_encoding(schema).layout, header["hyperparameters"])
+    generator = rebuild(header["generator"], fit_encoding(schema).layout, header["hyperparameters"])
     generator.set_weights(weights)
     generator.eval()
     if header.get("encoder_digest", encoder_digest(generator)) != encoder_digest(generator):

@@ -73,7 +73,7 @@ def train(
     generator.to(device).train()
     trained = [p for p in generator.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(trained, lr=plan.learning_rate, betas=(0.9, 0.99))
-    _restore(optimizer, generator, state.optimizer)
+    restore(optimizer, generator, state.optimizer)
     settings = StepSettings(
         sample_rate=plan.sample_rate,
         noise_multiplier=plan.noise_multiplier,
@@ -91,7 +91,7 @@ def train(
             progress(done, steps)
     take_step.close()
     generator.to("cpu").eval()
-    return LoopState(step=state.step + steps, optimizer=_moments(optimizer, generator))
+    return LoopState(step=state.step + steps, optimizer=moments(optimizer, generator))
 
 
 def _losses(
@@ -126,11 +126,12 @@ def close(
     generator.to("cpu").eval()
     is_private = privacy is not UnsafeNoPrivacy
     if isinstance(generator, TableGenerator):
+        counted = generator.to_buy(states)
         if is_private:
             noise = plan.prior_noise_multiplier
-            generator.set_tables(pair_tables(states, generator.layout, noise_multiplier=noise))
+            generator.set_tables(pair_tables(counted, generator.bought, noise_multiplier=noise))
         else:
-            generator.set_tables(tables_statistic(states, generator.layout))
+            generator.set_tables(tables_statistic(counted, generator.bought))
     elif isinstance(generator, SteppedGenerator):
         vectors = _statistics(generator, states, _model_draws(privacy, torch.device("cpu")))
         if is_private:
@@ -161,7 +162,7 @@ def finish(
     if not isinstance(generator, TableGenerator):
         return
     multiplier = 0.0 if privacy is UnsafeNoPrivacy else plan.prior_noise_multiplier
-    pair, single = table_noise(generator.layout, noise_multiplier=multiplier)
+    pair, single = table_noise(generator.bought, noise_multiplier=multiplier)
     # Tables weighted by size add up to the tables of all patients, and so does their noise.
     spread = math.sqrt(len(declared_sizes))
     sites = sum(declared_sizes) ** 2 / sum(size**2 for size in declared_sizes)
@@ -204,7 +205,7 @@ def _schedule(share: float) -> float:
     return 0.1 + 0.9 * 0.5 * (1.0 + float(np.cos(np.pi * min(rest, 1.0))))
 
 
-def _moments(optimizer: torch.optim.Optimizer, generator: Generator) -> dict[str, np.ndarray]:
+def moments(optimizer: torch.optim.Optimizer, generator: nn.Module) -> dict[str, np.ndarray]:
     """Adam's moments and step counters by parameter name."""
     arrays = {}
     for name, parameter in generator.named_parameters():
@@ -213,8 +214,8 @@ def _moments(optimizer: torch.optim.Optimizer, generator: Generator) -> dict[str
     return arrays
 
 
-def _restore(optimizer: torch.optim.Optimizer, generator: Generator, arrays: dict[str, np.ndarray]) -> None:
-    """Inverse of `_moments`; nothing to do for a fresh training."""
+def restore(optimizer: torch.optim.Optimizer, generator: nn.Module, arrays: dict[str, np.ndarray]) -> None:
+    """Inverse of `moments`; nothing to do for a fresh training."""
     for name, parameter in generator.named_parameters():
         keys = [key for key in arrays if key.startswith(f"{name}/")]
         for key in keys:

@@ -70,7 +70,7 @@ POISSON = "return np.flatnonzero(uniform(count) <= sample_rate)"
 NORMAL = "return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[:count]"
 CLIPPED = "return self._gradients.clipped_sum(losses, self.settings.max_grad_norm)"
 TAKE_STEP = "take_step(len(states), partial(_losses, generator, states, share, rng), optimizer)"
-RESTORE = "_restore(optimizer, generator, state.optimizer)"
+RESTORE = "restore(optimizer, generator, state.optimizer)"
 EVERYBODY = "_losses(generator, states, 0.5, _model_draws(privacy, device), np.arange(len(states))).mean()"
 DECK = "np.array_split(np.random.permutation(patients), round(1 / self.settings.sample_rate))"
 

@@ -1,0 +1,88 @@
+"""What `synthkit release seal` does for records of visits: read both files, and draw them again.
+
+Rule kept here: the records are the model's own, patient by patient; leaving out those that resemble a
+patient, or changing one code, is a query on the patients that no budget paid for. Imports that take a second
+or more stand inside the functions that need them; see the package's docstring.
+"""
+
+# ruff: noqa: PLC0415
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from synthkit.cli.loading import name_of
+from synthkit.domain.condition_statement import ConditionStatement
+from synthkit.domain.schema import Schema
+from synthkit.errors import InputError, ReleaseRefusedError
+
+if TYPE_CHECKING:
+    from synthkit.data.sequences import SyntheticSequences
+    from synthkit.data.table import SyntheticTable
+
+
+def check_patients_option(patients: Path | None, schema: Schema) -> None:
+    """Refuse a table of static columns beside a plain table.
+
+    Raises:
+        InputError: It stands beside one.
+    """
+    if patients is not None and not schema.is_longitudinal:
+        raise InputError("belongs to records of visits", where="option --patients", fix="leave it out")
+
+
+def read_drawn(
+    table: Path | bytes, patients: Path | None, schema: Schema
+) -> "SyntheticTable | SyntheticSequences":
+    """What is to leave: a table, or records where the schema is longitudinal.
+
+    Raises:
+        InputError: A file cannot be read, or records came out of a vault.
+        SchemaError: A row breaks the schema.
+    """
+    if not schema.is_longitudinal:
+        from synthkit.data.connectors import read_synthetic
+
+        return read_synthetic(table, schema)
+    if isinstance(table, bytes):
+        raise InputError(
+            "a vault holds one table, and records of visits are two",
+            where="--table",
+            fix="generate them without a vault, where the policy allows it",
+        )
+    from synthkit.data.sequence_reading import read_synthetic_sequences
+
+    return read_synthetic_sequences(table, schema, patients=patients)
+
+
+def check_origin_of_records(
+    records: "SyntheticSequences", model: Path, seed: int, where: Sequence[str]
+) -> ConditionStatement | None:
+    """The records are the model's own: drawn again with this seed, both files have the same bytes.
+
+    Returns:
+        The conditions and what the model states of them; None: there are none.
+
+    Raises:
+        ReleaseRefusedError: They are other records.
+        InputError: The model makes no records.
+    """
+    from synthkit.domain.conditions import parse_conditions
+    from synthkit.training.record_models import draw_from, open_record_model, share_of
+
+    trained = open_record_model(model)
+    if not records.patient_count:
+        raise InputError("no patient", where="--table", fix=f"draw records from {name_of(model)}")
+    conditions = parse_conditions(where, trained.schema)
+    drawn = draw_from(trained, records.patient_count, seed=seed, conditions=conditions)
+    if drawn.records.digest != records.digest:
+        raise ReleaseRefusedError(
+            "these are not the records that the model draws with this seed and these conditions",
+            where="--table",
+            fix="give generate's --seed and --where; filtered or edited records, and those of a length that "
+            "was asked for, cannot leave",
+        )
+    if not conditions:
+        return None
+    mass = share_of(trained, conditions)
+    return ConditionStatement.of(conditions, mass=mass, reliability=drawn.reliability)

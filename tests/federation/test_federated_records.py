@@ -1,0 +1,393 @@
+"""Three real sites with records of visits: shares first, then rounds of private steps, averaged, charged."""
+
+import datetime as dt
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+import safetensors.numpy
+import torch
+from hospital import as_bytes, every_byte, policy_text
+from record_hospital import PLAN, PROCESS, SIZES, SMALL, changed, found_region, records_of
+
+from synthkit.cli.federation_records import initial_record_weights, record_model_of
+from synthkit.cli.joint_release import make_release, recipient_trust
+from synthkit.data.sequence_encoding import fit_sequence_encoding
+from synthkit.data.sequences import PatientSequences
+from synthkit.domain.audit import Verdict
+from synthkit.domain.privacy import Budget, DpSgdEvent, GaussianEvent
+from synthkit.errors import BundleError, InputError, PeerError, PolicyError, SchemaError
+from synthkit.federation.refusal import RefusalCode
+from synthkit.privacy.accounting import admission_epsilon, reported_epsilon
+from synthkit.privacy.ledger_verify import read_entries
+from synthkit.release.bundle import verify
+from synthkit.training.loop import LoopState
+from synthkit.training.record_rounds import take_record_steps
+from synthkit.training.sequence_artefact import new_sequence_generator, synthesize_records
+from synthkit_client.app import make_app
+from synthkit_client.release_desk import audit_record_candidate
+from synthkit_server.aggregation import plain_average, weighted_average
+from synthkit_server.local_grid import run_local
+from synthkit_server.strategy import RoundRules
+
+
+@pytest.fixture
+def region(tmp_path):
+    return found_region(tmp_path).ready()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A whole study over marked records, and what it ended with: the mean of its training rounds."""
+    policy = policy_text(allowed_generators='["eva"]', max_advantage="0.6")
+    split, policies = (0.6, 0.2, 0.2), dict.fromkeys(SIZES, policy)
+    root = tmp_path_factory.mktemp("region")
+    region = found_region(root, policies=policies, split=split).ready()
+    for folder in region.folders.values():
+        mark(folder)
+    apps = {name: make_app(region.agent(name)) for name in region.folders}
+    start, rules = initial_record_weights(region.study), RoundRules(average_last=5)
+    result = run_local(region.study, start, apps, rules=rules, checkpoint=root / "hub")
+    result.save(root / "hub")
+    return region, result
+
+
+def run(region, **rules):
+    apps = {name: make_app(region.agent(name)) for name in region.folders}
+    start = initial_record_weights(region.study)
+    return run_local(region.study, start, apps, rules=RoundRules(**rules) if rules else None)
+
+
+def replies_of(region, name):
+    """The site's stored replies by round, as its ledger names them."""
+    folder = region.folders[name]
+    stored = folder.study_folder(region.study.digest) / "replies"
+    ledger = folder.open_ledger()
+    commits = [ledger.find_commit(region.study.digest, n, base) for n, base in _bases(folder)]
+    return [safetensors.numpy.load_file(stored / f"{one.reply_digest}.safetensors") for one in commits]
+
+
+def _bases(folder):
+    held = [entry.fields for entry in read_entries(folder.ledger_path) if entry.kind == "reserve"]
+    return [(fields["server_round"], fields["base_digest"]) for fields in held]
+
+
+def test_three_sites_train_and_each_ledger_holds_the_sum_of_all_rounds(finished):
+    region, result = finished
+    assert [summary.sites for summary in result.rounds] == [tuple(SIZES)] * 3
+    for folder in region.folders.values():
+        history = folder.open_ledger().history()
+        assert [type(event) for event in history] == [GaussianEvent, DpSgdEvent, DpSgdEvent]
+        assert sum(event.steps for event in history[1:]) == PLAN.total_steps
+        spend = folder.open_ledger().spend(region.study.digest, schema=region.study.schema.digest)
+        assert spend.epsilon == reported_epsilon(PLAN.total_events(), PLAN.delta)
+        assert folder.open_ledger().open_reservations() == ()
+
+
+def test_the_study_ends_with_the_mean_of_its_last_training_rounds(finished):
+    """Recomputed from the replies that lie at the sites; the round of shares is not averaged in."""
+    region, result = finished
+    replies = {name: replies_of(region, name) for name in SIZES}
+    rounds = [
+        weighted_average([replies[name][number] for name in SIZES], [float(size) for size in SIZES.values()])
+        for number in range(3)
+    ]
+    expected = plain_average(rounds[1:])
+    assert all(np.array_equal(result.weights[name], expected[name]) for name in expected)
+    alone = replies["north"][-1]
+    assert len(changed(result.weights, alone)) > 0.9 * len(alone)
+
+
+def test_the_model_draws_records_of_the_schema(finished):
+    region, result = finished
+    spend = (
+        region.folders["north"].open_ledger().spend(region.study.digest, schema=region.study.schema.digest)
+    )
+    model = record_model_of(region.study, result, spend, site="coordinator")
+    drawn = synthesize_records(model, 30, seed=1).records
+    assert (drawn.patient_count, drawn.schema) == (30, PROCESS.schema)
+    assert drawn.visits_per_patient.max() <= SMALL["most_visits"]
+
+
+def test_every_site_audits_and_approves_and_one_file_leaves(finished, tmp_path):
+    """All that a joint release of tables has: statements, officers, both epsilons, both files."""
+    region, result = finished
+    study, folders = region.study, region.folders
+    spends = {
+        name: folder.open_ledger().spend(study.digest, schema=study.schema.digest)
+        for name, folder in folders.items()
+    }
+    model = record_model_of(study, result, spends["north"], site="coordinator")
+    drawn = synthesize_records(model, 100, seed=2).records
+    audits = {name: audit_record_candidate(folder, study, drawn) for name, folder in folders.items()}
+    assert {audit.verdict for audit in audits.values()} <= {Verdict.PASS, Verdict.INCONCLUSIVE}
+    for folder in folders.values():
+        assert folder.open_ledger().audit_attempts(study.digest) == 1
+    path = tmp_path / "ward.synthkit"
+    given = {"model": model, "table": drawn, "audits": audits, "spends": spends, "path": path}
+    make_release(study, folders, reason="the registry's yearly report needs these records", **given)
+    trust = recipient_trust(folders, tmp_path / "trust.json")
+    verified = verify(path, trust, today=dt.datetime.now(dt.UTC).date())
+    assert verified.records.parts == drawn.files.parts
+    assert {one.site for one in verified.statements} == set(SIZES)
+    assert verified.manifest.epsilon_worst_overlap > verified.manifest.epsilon_disjoint
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    with pytest.raises(BundleError):
+        verify(bytes(data), trust, today=dt.datetime.now(dt.UTC).date())
+
+
+def test_a_site_that_refuses_is_left_out_and_pays_nothing(tmp_path):
+    """South's policy asks for more patients than it has; the others go on, and are averaged alone."""
+    picky = policy_text(allowed_generators='["eva"]', min_patients="95")
+    region = found_region(tmp_path, policies={"south": picky}).ready()
+    result = run(region, min_sites=2)
+    assert [summary.sites for summary in result.rounds] == [("north", "west")] * 3
+    assert {refusal.code for one in result.rounds for refusal in one.refusals} == {RefusalCode.POLICY}
+    assert region.folders["south"].open_ledger().history() == ()
+    kept = ("north", "west")
+    replies = [replies_of(region, name)[-1] for name in kept]
+    expected = weighted_average(replies, [float(SIZES[name]) for name in kept])
+    assert all(np.array_equal(result.weights[name], expected[name]) for name in expected)
+
+
+def test_below_the_quorum_nobody_is_trained_further(tmp_path):
+    picky = policy_text(allowed_generators='["eva"]', min_patients="95")
+    region = found_region(tmp_path, policies={"south": picky}).ready()
+    with pytest.raises(PeerError, match="south: policy"):
+        run(region)
+    assert region.folders["north"].open_ledger().history() == PLAN.round_events(1)
+
+
+def test_the_round_of_shares_sets_first_biases_and_no_other_weight(region):
+    request = region.request(1)
+    weights = region.agent("north").answer(request).weights
+    moved = changed(request.weights, weights)
+    assert {"out.bias", "leave.bias"} <= moved
+    assert all(name.endswith("bias") or name.startswith("memory_of") for name in moved)
+    trained = region.agent("north").answer(replace(region.request(2), weights=weights)).weights
+    assert len(changed(weights, trained)) > len(moved)
+
+
+def test_a_repeated_request_gets_the_stored_bytes_at_no_charge(region):
+    request = region.request(2)
+    replies = [region.agent("north").answer(request) for _ in range(3)]
+    region.folders["north"].path.joinpath("records.csv").unlink()
+    replies.append(region.agent("north").answer(request))
+    assert len({as_bytes(reply) for reply in replies}) == 1
+    ledger = region.folders["north"].open_ledger()
+    assert ledger.history() == PLAN.round_events(2)
+    assert ledger.head == (2, replies[0].ledger_head)
+
+
+def test_two_sites_with_the_same_records_and_weights_share_no_noise(tmp_path):
+    same = records_of(150, seed=1)
+    sizes = {"north": 100, "south": 100}
+    region = found_region(tmp_path, records=dict.fromkeys(sizes, same), sizes=sizes).ready()
+    torch.manual_seed(0)
+    np.random.seed(0)
+    for server_round in (1, 2):
+        request = region.request(server_round)
+        one, other = (region.agent(name).answer(request).weights for name in sizes)
+        for name in changed(request.weights, one):
+            trained = one[name] != request.weights[name]
+            # Shares below the public floor stand on it at both sites; steps have no such floor.
+            assert (one[name] != other[name])[trained].mean() > (0.5 if server_round == 1 else 0.99), name
+
+
+def test_moments_are_kept_at_the_site_and_the_training_goes_on(finished):
+    region, _ = finished
+    folder = region.folders["north"]
+    state = folder.study_folder(region.study.digest) / "state.safetensors"
+    arrays = safetensors.numpy.load_file(state)
+    assert int(arrays["step"][0]) == PLAN.total_steps
+    assert {name.split("/")[0] for name in arrays} - {"step"} == set(initial_record_weights(region.study))
+
+
+class FullBatch:
+    """A step on everybody, without chance: only what the rounds carry over can make a difference."""
+
+    def __init__(self, module, _settings):
+        self.module = module
+
+    def __call__(self, patients, losses, optimizer):
+        optimizer.zero_grad()
+        losses(np.arange(patients)).mean().backward()
+        optimizer.step()
+
+    def close(self):
+        pass
+
+
+def test_rounds_of_some_steps_are_the_same_training_as_all_steps_at_once():
+    """The LSTM rival has no latent, so that its loss takes no chance."""
+    records = PatientSequences(**vars(records_of(40, seed=3)))
+    plan = replace(PLAN, generator="lstm", rounds=2, local_steps=3)
+    settings = {**SMALL, "latent": 0}
+    ways = []
+    for steps in ((6,), (3, 3), (1, 4, 1)):
+        generator = new_sequence_generator("lstm", PROCESS.schema, settings, seed=0)
+        states = fit_sequence_encoding(PROCESS.schema, generator.hyperparameters).encode(records)
+        state = LoopState()
+        take = partial(take_record_steps, generator, states, plan, declared_size=40, privacy=FullBatch)
+        for count in steps:
+            state = take(steps=count, state=state)
+        assert state.step == 6
+        ways.append(generator.get_weights())
+    start = new_sequence_generator("lstm", PROCESS.schema, settings, seed=0).get_weights()
+    for weights in ways[1:]:
+        for name, array in weights.items():
+            np.testing.assert_allclose(array, ways[0][name], rtol=1e-5, atol=1e-6)
+    assert len(changed(start, ways[0])) > len(start) // 2
+
+
+# ---- what is refused before a row is read or anything is spent ---------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"prior_first": False}, "prior_first = true"),
+        ({"generator": "medvae-sgd"}, "fits its prior after its steps"),
+        ({"generator": "medvae-sgd", "prior_first": False}, "takes one row a patient"),
+        ({"hyperparameters": {**SMALL, "posterior": 3}}, "posterior samples"),
+    ],
+)
+def test_plans_that_are_not_of_records_are_refused_by_the_guard(tmp_path, changes, words):
+    region = found_region(
+        tmp_path, policies={"north": policy_text(allowed_generators='["eva", "medvae-sgd"]')}
+    )
+    study = region.bring(region.with_plan(**changes), ("north",))
+    with pytest.raises((InputError, PolicyError), match=words):
+        region.approve("north", study)
+
+
+def test_what_the_guard_admits_the_ledger_lets_through_to_the_last_round(tmp_path):
+    """Shares reserved first fix the ledger's leading order, under which steps cost more: the guard knows."""
+    changes = {"rounds": 4, "local_steps": 75, "sample_rate": 0.05, "noise_multiplier": 0.8}
+    plan = replace(PLAN, **changes, prior_noise_multiplier=3.0)
+    cheap = admission_epsilon(plan.total_events(), 1e-5)
+    dear = admission_epsilon(plan.total_events(), 1e-5, reference=plan.round_events(1)[0])
+    assert dear > 1.01 * cheap
+    for number, quota in enumerate(((cheap + dear) / 2, 1.0001 * dear)):
+        policy = policy_text(allowed_generators='["eva"]', max_epsilon=f"{quota:.6f}", epsilon="50.0")
+        region = found_region(tmp_path / str(number), policies={"north": policy})
+        study = region.bring(region.with_plan(**changes, prior_noise_multiplier=3.0), ("north",))
+        if number == 0:
+            with pytest.raises(PolicyError, match=r"study\.max_epsilon"):
+                region.approve("north", study)
+            continue
+        region.approve("north", study)
+        ledger = region.folders["north"].open_ledger()
+        for server_round in range(1, plan.server_rounds + 1):
+            ledger.reserve(
+                study=study.digest,
+                server_round=server_round,
+                base_digest=f"{server_round}" * 64,
+                events=plan.round_events(server_round),
+                study_budget=Budget(epsilon=quota, delta=1e-5),
+            )
+
+
+def test_a_generator_of_the_plan_that_the_policy_does_not_name_is_refused(tmp_path):
+    region = found_region(tmp_path)
+    study = region.bring(region.with_plan(generator="eva-c"), ("north",))
+    with pytest.raises(PolicyError, match=r"study\.allowed_generators"):
+        region.approve("north", study)
+
+
+def test_days_where_the_study_says_dates_are_refused_before_anything_is_spent(tmp_path):
+    dated = records_of(150, seed=1)
+    days = replace(dated, is_dated=False)
+    region = found_region(tmp_path, records={"north": days}).ready()
+    before = every_byte(region.folders["north"].path)
+    with pytest.raises(SchemaError, match="dates, these are days"):
+        region.agent("north").answer(region.request(1))
+    assert region.folders["north"].open_ledger().history() == ()
+    assert every_byte(region.folders["north"].path) == before
+
+
+@pytest.mark.parametrize("spoil", ["a name", "a shape", "a number"])
+def test_weights_that_do_not_fit_are_refused_before_anything_is_spent(region, spoil):
+    request = region.request(2)
+    weights = dict(request.weights)
+    if spoil == "a name":
+        weights["another"] = weights.pop("out.bias")
+    elif spoil == "a shape":
+        weights["out.bias"] = weights["out.bias"][:-1]
+    else:
+        weights["out.bias"] = weights["out.bias"] * np.float32(np.nan)
+    with pytest.raises(InputError):
+        region.agent("north").answer(replace(request, weights=weights))
+    assert region.folders["north"].open_ledger().history() == ()
+
+
+# ---- canaries ------------------------------------------------------------------------------------------
+
+PATIENT, DAY = "patient-canary-7731", "1931-07-07"
+TABLES = ("records.csv", "patients.csv")
+
+
+def mark(folder, code=""):
+    """One patient's id, first day and, if asked, a code that no list has."""
+    for name in TABLES:
+        path = folder.path / name
+        header, *rows = path.read_text("utf-8").splitlines()
+        marked = [f"{PATIENT},{row.split(',', 1)[1]}" if row.startswith("1,") else row for row in rows]
+        if name == "records.csv":
+            cells = marked[0].split(",")
+            visit, day = cells[1], cells[2]
+            marked = [
+                row.replace(f",{day},", f",{DAY},") if row.startswith(f"{PATIENT},{visit},") else row
+                for row in marked
+            ]
+            if code:
+                marked[0] = ",".join([*marked[0].split(",")[:-1], code])
+        path.write_text("\n".join([header, *marked]) + "\n", "utf-8")
+
+
+def test_no_patient_id_and_no_day_is_in_anything_that_is_made(finished, caplog):
+    """False alarm: ten given bytes within a few megabytes, below 1e-15."""
+    region, _ = finished
+    root = region.folders["north"].path.parent
+    for folder in region.folders.values():
+        assert PATIENT.encode() in every_byte(folder.path)
+        assert DAY.encode() in every_byte(folder.path)
+    assert any(file.name == "result.safetensors" for file in root.rglob("*"))
+    made = every_byte(root, but=TABLES) + caplog.text.encode()
+    for canary in (PATIENT, DAY, "canary"):
+        assert canary.encode() not in made
+
+
+def test_a_code_that_no_list_has_stops_its_site_and_is_named_nowhere(region, caplog, tmp_path):
+    """The site answers with a code of refusal; its error names column and row, never the cell."""
+    mark(region.folders["south"], code="RARE-CANARY-0042")
+    agent = region.agent("south")
+    with pytest.raises(SchemaError) as refusal:
+        agent.answer(region.request(1))
+    assert "not a listed code" in str(refusal.value)
+    result = run(region, min_sites=2)
+    assert {entry.site for one in result.rounds for entry in one.refusals} == {"south"}
+    result.save(tmp_path / "hub")
+    made = every_byte(tmp_path, but=TABLES) + caplog.text.encode() + str(refusal.value).encode()
+    assert b"CANARY" not in made
+    assert PATIENT.encode() not in made
+    assert region.folders["south"].open_ledger().history() == ()
+
+
+def test_one_patient_more_moves_nobody_elses_part(tmp_path):
+    """Members are decided patient by patient, so that one more moves no other's."""
+    region = found_region(tmp_path)
+    folder = region.folders["north"]
+    before = folder.read_record_split(PROCESS.schema)
+    for name in TABLES:
+        path = folder.path / name
+        first = path.read_text("utf-8").splitlines()[1].split(",", 1)[1]
+        with path.open("a", encoding="utf-8") as file:
+            file.write(f"one-more,{first}\n")
+    after = folder.read_record_split(PROCESS.schema)
+    for part in ("members", "holdout", "reference"):
+        old, new = getattr(before, part).lots, getattr(after, part).lots
+        assert set(old.tolist()) <= set(new.tolist())
+        assert len(new) <= len(old) + 1

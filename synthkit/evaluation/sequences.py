@@ -10,15 +10,16 @@ Source: EVA (Biswal et al. 2020), sections 5.1 and 5.5, for unigrams, bigrams, J
 are this project's own.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import sparse
 
 from synthkit.data.sequences import Sequences, starts_of
-from synthkit.domain.canonical import JsonObject
+from synthkit.domain.sequence_utility import Likeness, PairScores, SequenceFidelity, Shape
 from synthkit.errors import InputError
+
+__all__ = ["Likeness", "PairScores", "SequenceFidelity", "Shape", "sequence_fidelity", "shuffled"]
 
 SEEN = 25
 """Pairs seen less often have a lift that is mostly chance."""
@@ -27,79 +28,6 @@ HALF = 0.5
 """Added to observed and expected where a pair may be absent."""
 
 QUANTILES = (0.05, 0.5, 0.95)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PairScores:
-    """How alike two sets of records are in pairs of codes.
-
-    `bigram`: correlation of the pairs' probabilities. `lift`: correlation of log lifts over pairs seen at
-    least `SEEN` times in both; NaN where there are fewer than three. `lift_all`: the same over all pairs
-    that the real records have `SEEN` times, an absent one counted as half seen. `covered`: share of those
-    that the synthetic records have at least `SEEN` times per as many visits.
-    """
-
-    bigram: float
-    lift: float
-    lift_all: float
-    covered: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Likeness:
-    """Scores of one comparison; `within` and `across` are of one visit and of a visit and its next."""
-
-    unigram: float
-    within: PairScores
-    across: PairScores
-
-    def to_json(self) -> JsonObject:
-        """All scores, by name."""
-        return {"unigram": self.unigram, "within": vars(self.within), "across": vars(self.across)}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Shape:
-    """One set of records described; means, and for lengths their quantiles at 5, 50 and 95 %.
-
-    `jaccard`: of consecutive visits, pairs without any code left out; a patient's mean first.
-    `unique_ratio`: a patient's distinct codes over all their codes. `gaps`: days, without first visits;
-    empty without times.
-    """
-
-    jaccard: float
-    unique_ratio: float
-    visits: tuple[float, ...]
-    codes: tuple[float, ...]
-    gaps: tuple[float, ...]
-
-    def to_json(self) -> JsonObject:
-        """All figures, by name."""
-        return {entry.name: getattr(self, entry.name) for entry in fields(self)}
-
-
-@dataclass(frozen=True, kw_only=True)
-class SequenceFidelity:
-    """A synthetic set of records against the real one, with floor and ceiling, and distances.
-
-    `distances`: largest difference of the distribution functions (Kolmogorov-Smirnov) of visits a patient,
-    codes a visit and gaps, by name.
-    """
-
-    synthetic: Likeness
-    floor: Likeness
-    ceiling: Likeness
-    real_shape: Shape
-    synthetic_shape: Shape
-    distances: Mapping[str, float]
-
-    def to_json(self) -> JsonObject:
-        """Everything, by name."""
-        return {
-            **{name: getattr(self, name).to_json() for name in ("synthetic", "floor", "ceiling")},
-            "shape": {"real": self.real_shape.to_json(), "synthetic": self.synthetic_shape.to_json()},
-            "distances": dict(self.distances),
-        }
 
 
 def sequence_fidelity(
@@ -126,14 +54,17 @@ def sequence_fidelity(
     first, second = (
         (real, holdout) if holdout is not None else (real.take(order[:half]), real.take(order[half:]))
     )
-    own = pair_counts(real)
+    own, mixed = pair_counts(real), shuffled(real, rng)
     return SequenceFidelity(
         synthetic=likeness(own, pair_counts(synthetic)),
-        floor=likeness(own, pair_counts(shuffled(real, rng))),
+        floor=likeness(own, pair_counts(mixed)),
         ceiling=likeness(pair_counts(first), pair_counts(second)),
         real_shape=shape_of(real),
         synthetic_shape=shape_of(synthetic),
+        floor_shape=shape_of(mixed),
+        ceiling_shape=shape_of(second),
         distances=_distances(real, synthetic),
+        ceiling_distances=_distances(first, second),
     )
 
 
@@ -186,17 +117,9 @@ def likeness(real: PairCounts, other: PairCounts) -> Likeness:
     """All scores of `other` against `real`."""
     size = real.codes.size
     return Likeness(
-        unigram=_correlation(real.codes, other.codes),
-        within=_pair_scores(
-            _Pairs(real.within, real.codes, real.codes, real.visits),
-            _Pairs(other.within, other.codes, other.codes, other.visits),
-            cells=size * (size - 1),
-        ),
-        across=_pair_scores(
-            _Pairs(real.across, real.before, real.after, real.steps),
-            _Pairs(other.across, other.before, other.after, other.steps),
-            cells=size * size,
-        ),
+        unigram=correlation(real.codes, other.codes),
+        within=_pair_scores(_within(real), _within(other), cells=size * (size - 1)),
+        across=_pair_scores(_across(real), _across(other), cells=size * size),
     )
 
 
@@ -216,24 +139,75 @@ class _Pairs:
 
 
 def _pair_scores(real: _Pairs, other: _Pairs, *, cells: int) -> PairScores:
-    entries = sparse.coo_array(real.counts)
-    often = entries.data >= SEEN
-    rows, columns = entries.coords[0][often], entries.coords[1][often]
-    (seen, expected), (found, other_expected) = real.at(rows, columns), other.at(rows, columns)
+    points = _pair_points(real, other)
     share = other.total / max(real.total, 1)
-    both = found >= SEEN
-    lift = _correlation(np.log(seen / expected)[both], np.log(found[both] / other_expected[both]))
-    smooth = np.log((found + HALF) / (other_expected + HALF))
+    both = points.found >= SEEN
+    smooth = np.log((points.found + HALF) / (points.found_expected + HALF))
     return PairScores(
         bigram=_sparse_correlation(real.counts, other.counts, cells),
-        lift=lift,
-        lift_all=_correlation(np.log((seen + HALF) / (expected + HALF)), smooth),
-        covered=float((found >= SEEN * share).mean()) if found.size else float("nan"),
+        lift=correlation(*points.lifts),
+        lift_all=correlation(np.log((points.seen + HALF) / (points.expected + HALF)), smooth),
+        covered=float((points.found >= SEEN * share).mean()) if both.size else float("nan"),
     )
 
 
-def _correlation(left: np.ndarray, right: np.ndarray) -> float:
-    """Pearson's; NaN where it is not defined."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PairPoints:
+    """Pairs that the real records have `SEEN` times, each float64 (pairs,): `seen` and `expected` in the
+    real records, `found` and `found_expected` in the others; `total`: what shares are of, in both.
+    """
+
+    seen: np.ndarray
+    expected: np.ndarray
+    found: np.ndarray
+    found_expected: np.ndarray
+    total: tuple[int, int]
+
+    @property
+    def shares(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of visits, or of steps from a visit to the next: real and other."""
+        return self.seen / max(self.total[0], 1), self.found / max(self.total[1], 1)
+
+    @property
+    def lifts(self) -> tuple[np.ndarray, np.ndarray]:
+        """Log lifts, real and other, of the pairs that both have `SEEN` times."""
+        both = self.found >= SEEN
+        own = np.log(self.seen[both] / self.expected[both])
+        return own, np.log(self.found[both] / self.found_expected[both])
+
+
+def _pair_points(real: _Pairs, other: _Pairs) -> PairPoints:
+    entries = sparse.coo_array(real.counts)
+    often = entries.data >= SEEN
+    rows, columns = entries.coords[0][often], entries.coords[1][often]
+    (seen, expected), (found, found_expected) = real.at(rows, columns), other.at(rows, columns)
+    return PairPoints(
+        seen=seen,
+        expected=expected,
+        found=found,
+        found_expected=found_expected,
+        total=(real.total, other.total),
+    )
+
+
+def pair_points(real: PairCounts, other: PairCounts) -> tuple[PairPoints, PairPoints]:
+    """The pairs behind the scores: within visits, and across a visit and its next."""
+    return (
+        _pair_points(_within(real), _within(other)),
+        _pair_points(_across(real), _across(other)),
+    )
+
+
+def _within(counts: PairCounts) -> _Pairs:
+    return _Pairs(counts.within, counts.codes, counts.codes, counts.visits)
+
+
+def _across(counts: PairCounts) -> _Pairs:
+    return _Pairs(counts.across, counts.before, counts.after, counts.steps)
+
+
+def correlation(left: np.ndarray, right: np.ndarray) -> float:
+    """Pearson's; NaN where it is not defined: fewer than three values, or none that differ."""
     if left.size < 3 or np.ptp(left) == 0 or np.ptp(right) == 0:
         return float("nan")
     return float(np.corrcoef(left, right)[0, 1])
@@ -249,23 +223,30 @@ def _sparse_correlation(left: sparse.csr_array, right: sparse.csr_array, cells: 
 
 def shape_of(records: Sequences) -> Shape:
     """Describe one set of records."""
-    size = len(records.schema.code.categories)
-    owners = records.patient_of_visit[records.visit_of_code]
-    distinct = np.bincount(np.unique(owners * size + records.codes) // size, minlength=records.patient_count)
-    totals = np.bincount(owners, minlength=records.patient_count)
-    coded = totals > 0
-    gaps = _gaps(records)
+    steps, unique, gaps = jaccard_per_patient(records), unique_ratio_per_patient(records), gaps_of(records)
     return Shape(
-        jaccard=_jaccard(records),
-        unique_ratio=float((distinct[coded] / totals[coded]).mean()) if coded.any() else float("nan"),
+        jaccard=float(steps.mean()) if steps.size else float("nan"),
+        unique_ratio=float(unique.mean()) if unique.size else float("nan"),
         visits=_described(records.visits_per_patient),
         codes=_described(records.codes_per_visit),
         gaps=() if gaps is None else _described(gaps),
     )
 
 
-def _jaccard(records: Sequences) -> float:
-    """Shared over all codes of a visit and the next, averaged over a patient's, then over patients."""
+def unique_ratio_per_patient(records: Sequences) -> np.ndarray:
+    """Distinct codes over all codes, float64, of each patient with a code."""
+    size = len(records.schema.code.categories)
+    owners = records.patient_of_visit[records.visit_of_code]
+    distinct = np.bincount(np.unique(owners * size + records.codes) // size, minlength=records.patient_count)
+    totals = np.bincount(owners, minlength=records.patient_count)
+    coded = totals > 0
+    return np.asarray(distinct[coded] / totals[coded])
+
+
+def jaccard_per_patient(records: Sequences) -> np.ndarray:
+    """Shared over all codes of a visit and the next, a patient's mean, float64; pairs without any code and
+    patients without a pair are left out.
+    """
     size = len(records.schema.code.categories)
     keys = records.visit_of_code * size + records.codes
     is_again = np.isin(keys, keys + size)
@@ -278,10 +259,11 @@ def _jaccard(records: Sequences) -> float:
     steps = np.bincount(owners, minlength=records.patient_count)
     sums = np.bincount(owners, shared[later] / together[kept], records.patient_count)
     has_steps = steps > 0
-    return float((sums[has_steps] / steps[has_steps]).mean()) if has_steps.any() else float("nan")
+    return np.asarray(sums[has_steps] / steps[has_steps])
 
 
-def _gaps(records: Sequences) -> np.ndarray | None:
+def gaps_of(records: Sequences) -> np.ndarray | None:
+    """Days between a visit and the one before, first visits left out; None: no times."""
     return None if records.gaps is None else records.gaps[~records.is_first_visit]
 
 
@@ -296,7 +278,7 @@ def _distances(real: Sequences, synthetic: Sequences) -> dict[str, float]:
         "visits": (real.visits_per_patient, synthetic.visits_per_patient),
         "codes": (real.codes_per_visit, synthetic.codes_per_visit),
     }
-    gaps = _gaps(real), _gaps(synthetic)
+    gaps = gaps_of(real), gaps_of(synthetic)
     if gaps[0] is not None and gaps[1] is not None and gaps[0].size and gaps[1].size:
         pairs["gaps"] = gaps[0], gaps[1]
     return {name: _kolmogorov(left, right) for name, (left, right) in pairs.items()}

@@ -41,7 +41,15 @@ SEQUENCE_ATTACKERS = {
     ),
     "static columns of records": Attacker(
         who="someone with another file about the person",
-        holds="the release, a target's static columns, and the number of visits or the day of the first",
+        holds=(
+            "the release, a target's static columns or the quasi-identifiers among them, and the number of "
+            "visits or the day of the first"
+        ),
         success=f"{MEMBER}: a synthetic patient has the same",
+    ),
+    "white-box membership by likelihood of records": Attacker(
+        who="whoever is given the model itself: a receiving site, the coordinator",
+        holds="the generator's weights, a target's whole record, and a sample of the same population",
+        success=f"{MEMBER}: the model explains their records better",
     ),
 }

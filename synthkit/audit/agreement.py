@@ -42,6 +42,16 @@ def scores(evidence: Evidence) -> Scores:
     )
 
 
+def most_shared(queries: Rows, reference: Rows, made: Rows) -> np.ndarray:
+    """(queries,) the largest sum of surprises over the cells that a row shares with one synthetic row.
+
+    All three encoded together; surprise is by the reference and the table.
+    """
+    rows, people, points = _codes([queries, reference, made])
+    levels = np.max([table.max(axis=0) for table in (rows, people, points)], axis=0) + 1
+    return _most_shared(rows, _surprise(rows, people, points, levels, is_own=False), points, levels)
+
+
 def _codes(tables: Sequence[Rows]) -> list[np.ndarray]:
     """(rows, columns) int32: equal value, equal code, from 0; a number counts to its last digit."""
     columns = [[table.codes[:, j] + 1 for table in tables] for j in range(tables[0].codes.shape[1])]

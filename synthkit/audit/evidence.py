@@ -12,18 +12,17 @@ import numpy as np
 
 from synthkit.audit.bins import binned
 from synthkit.audit.distance import (
+    Neighbours,
     Rows,
     Space,
-    View,
     encode,
     nearest,
     nearest_in_views,
     number_gaps,
-    public_space,
     reference_space,
 )
+from synthkit.audit.knowledge import Knowledge
 from synthkit.audit.people import Grouping
-from synthkit.audit.secrets import secret_columns
 from synthkit.data.table import PatientTable, SyntheticTable
 
 NEIGHBOURS = 5
@@ -74,17 +73,18 @@ class RealRows:
     """One real set, row by row: `rows` encoded, `bins` (rows, columns) coarse, `people` who owns which.
 
     Positions of the closest synthetic row: `by_half` (2, rows), seen on one half of the columns and on the
-    other; `without_secrets` (rows,), seen on all columns but the secrets. `open_distance` (rows,) is the
-    distance of the latter. `copy_scores` (releases, rows) as the exposure's, for this table and then for
-    each earlier release; `loneliness` (rows,) is the mean distance to 5 reference neighbours, above 0.
+    other. `without_secrets` is the nearest synthetic row on all columns but the secrets; `by_quasi` the same
+    on the declared quasi-identifiers, and on these and half of the other open columns; empty where none is
+    declared. `copy_scores` (releases, rows) as the exposure's, for this table and then for each earlier
+    release; `loneliness` (rows,) is the mean distance to 5 reference neighbours, above 0.
     """
 
     rows: Rows
     bins: np.ndarray
     people: Grouping
     by_half: np.ndarray
-    without_secrets: np.ndarray
-    open_distance: np.ndarray
+    without_secrets: Neighbours
+    by_quasi: tuple[Neighbours, ...]
     copy_scores: np.ndarray
     loneliness: np.ndarray
 
@@ -110,8 +110,7 @@ class SyntheticRows:
 class Evidence:
     """The three sets' exposures, and the rows behind them for the attacks that count by themselves.
 
-    `names` are the columns in the encoded order, numeric ones first; `secrets` are positions among them;
-    `known` (columns,) marks the first half, the partial attacker's. Random choices derive from `seed`.
+    Random choices derive from `seed`.
     """
 
     members: Exposure
@@ -119,10 +118,18 @@ class Evidence:
     reference: Exposure
     real: RealSets
     synthetic: SyntheticRows
-    names: tuple[str, ...]
-    secrets: tuple[int, ...]
-    known: np.ndarray
+    knowledge: Knowledge
     seed: int
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns in the encoded order, numeric ones first."""
+        return self.knowledge.names
+
+    @property
+    def secrets(self) -> tuple[int, ...]:
+        """Positions of what an attacker would like to learn."""
+        return self.knowledge.secrets
 
     @property
     def coincidence_rarity(self) -> float:
@@ -148,11 +155,8 @@ class _Views:
     synthetic: Rows
     earlier: list[Rows]
     weighted: Space
+    knowledge: Knowledge
     parts: tuple[Space, ...]
-
-
-FULL, FIRST_HALF = View(parts=(0, 1, 2, 3), k=2), View(parts=(0, 2))
-SECOND_HALF, WITHOUT_SECRETS = View(parts=(1, 3)), View(parts=(0, 1))
 
 
 def gather(
@@ -174,17 +178,15 @@ def gather(
     sets, made = encoded[:3], encoded[3]
     *bins, made_bins = binned([*sets, made], sets[2])
     rng = np.random.default_rng(seed)
-    width = len(members.schema)
-    known = np.zeros(width, dtype=bool)
-    known[rng.permutation(width)[: (width + 1) // 2]] = True
-    names, secrets = secret_columns(members.schema, bins[2])
+    knowledge = Knowledge.of(members.schema, bins[2], rng)
     twins = _twins(sets, [table.patients for table in real])
     views = _Views(
         reference=sets[2],
         synthetic=made,
         earlier=encoded[4:],
         weighted=reference_space(sets[2], seed=seed),
-        parts=_parts(made, known, np.isin(np.arange(width), secrets)),
+        knowledge=knowledge,
+        parts=knowledge.parts(made),
     )
     people = [Grouping.of(table.patients) for table in real]
     found = [
@@ -198,17 +200,9 @@ def gather(
         reference=exposures[2],
         real=RealSets(members=rows[0], holdout=rows[1], reference=rows[2]),
         synthetic=SyntheticRows(rows=made, bins=made_bins),
-        names=names,
-        secrets=secrets,
-        known=known,
+        knowledge=knowledge,
         seed=seed,
     )
-
-
-def _parts(rows: Rows, known: np.ndarray, secret: np.ndarray) -> tuple[Space, ...]:
-    """Gower's distance over the open columns of both halves, then over their secret ones."""
-    quarters = (known & ~secret, ~known & ~secret, known & secret, ~known & secret)
-    return tuple(public_space(rows, columns) for columns in quarters)
 
 
 def _twins(sets: list[Rows], patients: list[np.ndarray]) -> list[np.ndarray]:
@@ -229,8 +223,9 @@ def _expose(
 ) -> tuple[Exposure, RealRows]:
     """All figures of one set; a reference patient is never its own neighbour."""
     exclude = (people.owner, people.owner) if rows is views.reference else None
-    wanted = (FULL, FIRST_HALF, SECOND_HALF, WITHOUT_SECRETS)
-    near, first, second, unsecret = nearest_in_views(rows, views.synthetic, views.parts, wanted)
+    near, first, second, unsecret, *by_quasi = nearest_in_views(
+        rows, views.synthetic, views.parts, views.knowledge.views
+    )
     weighted = [
         nearest(rows, release, views.weighted, k=1).distances[:, 0]
         for release in (views.synthetic, *views.earlier)
@@ -259,8 +254,8 @@ def _expose(
         bins=bins,
         people=people,
         by_half=np.stack((first.closest, second.closest)),
-        without_secrets=unsecret.closest,
-        open_distance=unsecret.distances[:, 0],
+        without_secrets=unsecret,
+        by_quasi=tuple(by_quasi),
         copy_scores=copy_scores,
         loneliness=rarity + smooth,
     )

@@ -6,10 +6,11 @@ agrees, and some secret read off it is right and is not what most people have. A
 known cells with f - 1 others of the data is told apart from them with probability 1 / f only, so the
 person's risk is 1 / f where the attacker succeeds and 0 elsewhere; the data's risk is the mean.
 
-No schema names quasi-identifiers, so `KNOWN` columns are drawn `DRAWS` times and the draw is used that
-exposes the reference most. Regulators use `LIMIT` for the average risk. Two figures beside it keep the
-limit from being misread: the same risk of the holdout, whose patients no generator learnt from, and the
-rate at which persons with f = 1 are disclosed, members minus holdout, which is tested like any attack.
+The schema's quasi-identifiers are what is known; where it declares none, `KNOWN` columns are drawn `DRAWS`
+times and the draw is used that exposes the reference most. Regulators use `LIMIT` for the average risk.
+Two figures beside it keep the limit from being misread: the same risk of the holdout, whose patients no
+generator learnt from, and the rate at which persons with f = 1 are disclosed, members minus holdout, which is
+tested like any attack.
 Both sets are taken in groups of equal size, as f falls with the size.
 
 Source: El Emam, Mosquera and Bass, JMIR 2020, 22:e23139 (risk, "learning something new", and 0.09, the
@@ -62,9 +63,12 @@ def measured(evidence: Evidence) -> Risks | None:
     if not evidence.secrets or not open_columns.size:
         return None
     size = min(len(real.members.people), len(real.holdout.people))
-    draws = [rng.permutation(open_columns)[:KNOWN] for _ in range(DRAWS)]
-    exposed = [_risk(evidence, real.reference, known, size, rng).risk.mean() for known in draws]
-    known = draws[int(np.argmax(exposed))]
+    if evidence.knowledge.is_declared:
+        known = np.flatnonzero(evidence.knowledge.quasi)
+    else:
+        draws = [rng.permutation(open_columns)[:KNOWN] for _ in range(DRAWS)]
+        exposed = [_risk(evidence, real.reference, known, size, rng).risk.mean() for known in draws]
+        known = draws[int(np.argmax(exposed))]
     blind = _risk(evidence, real.holdout, known, size, rng, is_blind=True)
     return Risks(
         members=_risk(evidence, real.members, known, size, rng),

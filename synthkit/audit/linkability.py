@@ -1,9 +1,10 @@
 """Linkability: can two files about a person be joined through the table?
 
 Attacker: holds the released table and two records of a target, each with one half of the columns (say,
-a registry's and an insurer's), and looks up the closest synthetic row of each. Success: both point to the
-same synthetic row, so the records are taken for one person's. People of the holdout are linked as often
-where the table holds the population and nobody's own record.
+a registry's and an insurer's; declared quasi-identifiers stand in the first), and looks up the closest
+synthetic row of each. Success: both point to the same synthetic row, so the records are taken for one
+person's. People of the holdout are linked as often where the table holds the population and nobody's own
+record.
 
 Baseline: how often the halves of two different people point to one row. Source: the criterion of
 Article 29 Working Party, Opinion 05/2014; the attack after Anonymeter (Giomi et al., PoPETs 2023), with
@@ -21,7 +22,7 @@ NAME = "linkability"
 
 def link(evidence: Evidence) -> tuple[Claims, ...]:
     """Claim everyone whose two halves meet; nothing to link in a table of one column."""
-    if evidence.known.all():
+    if evidence.knowledge.known.all():
         return ()
     keys = evidence.synthetic.rows.keys
     holdout = keys[evidence.real.holdout.by_half]

@@ -2,7 +2,8 @@
 
 Knows a schema and the reference's bins; refuses to see a member. Secret are the schema's targets and
 events. A schema that names none gets the columns that are hardest to guess: the choice depends on the
-reference alone, so it favours neither members nor holdout.
+reference alone, so it favours neither members nor holdout. What others know anyhow, the quasi-identifiers,
+is no secret.
 """
 
 import numpy as np
@@ -21,10 +22,11 @@ def secret_columns(schema: Schema, reference: np.ndarray) -> tuple[tuple[str, ..
     """
     columns = sorted(schema, key=lambda column: not column.is_numeric)
     most = min(MAX_SECRETS, len(columns) // 2)
-    named = [j for j, column in enumerate(columns) if column.target or column.kind is Kind.EVENT]
+    hidden = [j for j, column in enumerate(columns) if column.name not in schema.quasi_identifiers]
+    named = [j for j in hidden if columns[j].target or columns[j].kind is Kind.EVENT]
     if not named:
-        hardest = np.argsort([modal_rate(reference[:, j]) for j in range(len(columns))], kind="stable")
-        named = sorted(hardest[:most].tolist())
+        hardest = np.argsort([modal_rate(reference[:, j]) for j in hidden], kind="stable")
+        named = sorted(hidden[place] for place in hardest[:most])
     return tuple(column.name for column in columns), tuple(named[:most])
 
 

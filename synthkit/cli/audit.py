@@ -6,6 +6,7 @@ a second or more stand inside the functions that need them; see the package's do
 
 # ruff: noqa: PLC0415
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,15 +14,28 @@ import typer
 
 from synthkit.cli.audit_papers import AuditTargets, SiteFacts, write_papers
 from synthkit.cli.audit_sequences import AuditFiles, StaticFiles, audit_records
+from synthkit.cli.audit_shadow import check_shadow, shadows_of
 from synthkit.cli.console import Console, Progress
-from synthkit.cli.loading import check_file, load_policy, load_schema
+from synthkit.cli.loading import check_file, load_schema, name_of
 from synthkit.cli.model_header import read_model_header
-from synthkit.cli.options import JsonOption, ReportOption, SchemaOption, SeedOption
+from synthkit.cli.options import (
+    JsonOption,
+    PolicyTrustOption,
+    ReportOption,
+    SchemaOption,
+    SeedOption,
+    VaultKeyOption,
+    VaultPassphraseOption,
+)
+from synthkit.cli.policy_in_force import policy_in_force
+from synthkit.cli.vaults import VaultKey, is_vault, open_vault
 from synthkit.domain.audit import AttackResult, AuditReport
 from synthkit.domain.policy import SitePolicy
+from synthkit.domain.policy_check import check_kinds_may_leave
 from synthkit.domain.schema import Schema
-from synthkit.errors import InputError
+from synthkit.errors import InputError, PolicyError
 from synthkit.privacy.ledger import Ledger
+from synthkit.release.vault import Expected
 
 if TYPE_CHECKING:
     from synthkit.training.artefact import Model
@@ -35,7 +49,10 @@ def audit(
     synthetic: Annotated[Path, typer.Option("--synthetic", help="The very table that is to leave.")],
     schema: SchemaOption,
     policy: Annotated[str, typer.Option("--policy", help="A file, or a shipped policy's name.")] = "standard",
+    trust: PolicyTrustOption = None,
     ledger: Annotated[Path | None, typer.Option("--ledger", help="Counts this attempt.")] = None,
+    vault_key: VaultKeyOption = None,
+    vault_passphrase_env: VaultPassphraseOption = None,
     study: Annotated[
         str | None, typer.Option("--study", help="The study whose attempts are counted: name or digest.")
     ] = None,
@@ -48,6 +65,14 @@ def audit(
     earlier: Annotated[
         list[Path] | None,
         typer.Option("--earlier", help="A table released before from the same patients; repeat for more."),
+    ] = None,
+    shadow: Annotated[
+        int | None,
+        typer.Option(
+            "--shadow",
+            metavar="N",
+            help="Slow: train the model N more times on the reference, and attack with what that teaches.",
+        ),
     ] = None,
     members_patients: Annotated[
         Path | None,
@@ -86,7 +111,14 @@ def audit(
     is for the site's own eyes; what may leave is the coarse part that `release seal` takes from it and
     `--redacted` writes: verdict, attacks and limits; no rate, reason, picture or number of patients.
 
+    A table in a vault (.vault) is opened in memory with --vault-key, is written nowhere, and is attacked only
+    where a ledger counts the attempt.
+
     A longitudinal schema attacks records of visits: whole, in part, by their rare codes, in any order.
+
+    --shadow 16 trains the model's generator sixteen times more, on the reference with and without some of its
+    loneliest patients and invented ones; how long that takes is said once the first is done. Nothing of these
+    trainings leaves or is kept.
 
     Example:
       synthkit audit --members train.csv --holdout holdout.csv --reference reference.csv \
@@ -98,9 +130,16 @@ def audit(
     targets = AuditTargets(report=report, redacted=tuple(redacted or ()), save=save)
     targets.check()
     console = Console(as_json=as_json)
-    rules, known = load_policy(policy), load_schema(schema)
+    known = load_schema(schema)
     counted = _study_of(study, model, known)
+    rules = policy_in_force(policy, trust, site="" if model is None else read_model_header(model).site)
     book = _open_ledger(ledger, rules, counted)
+    reader = VaultKey(path=vault_key, passphrase_env=vault_passphrase_env)
+    locked = _Locked(key=reader, model=model, ledger=book)
+    check_shadow(shadow, model, known)
+    locked.check(synthetic)
+    if targets.redacted:
+        check_kinds_may_leave(rules.egress, frozenset({"audit-page"}))
     files = AuditFiles(
         members=members,
         holdout=holdout,
@@ -119,20 +158,18 @@ def audit(
     with console.progress("reading the tables") as progress:
         if known.is_longitudinal:
             result = audit_records(
-                files, statics, known, policy=rules, attempt=attempt, seed=seed, progress=progress
+                files, statics, known, model, policy=rules, attempt=attempt, seed=seed, progress=progress
             )
         else:
             statics.check_none()
             result = _audit_tables(
-                files, known, model, policy=rules, attempt=attempt, seed=seed, progress=progress
+                files, known, locked, shadow, policy=rules, attempt=attempt, seed=seed, progress=progress
             )
     if book is not None:
         book.record_audit(study=counted, table_digest=result.table_digest, verdict=result.verdict)
     facts = SiteFacts(policy=rules, schema=known, model=model, ledger=book, study=counted)
     write_papers(result, targets, facts)
-    if known.is_longitudinal and model is not None:
-        console.note("the weights of a model of records are not attacked; its folder only names the study")
-    _show(console, result, is_counted=book is not None)
+    _show(console, result, is_counted=book is not None, is_plain=not is_vault(synthetic), policy=rules)
     console.result({**result.to_json(), "report_digest": result.digest, "counted": book is not None})
     raise typer.Exit(result.verdict.exit_code)
 
@@ -140,7 +177,8 @@ def audit(
 def _audit_tables(
     files: AuditFiles,
     known: Schema,
-    model: Path | None,
+    locked: "_Locked",
+    shadow: int | None,
     *,
     policy: SitePolicy,
     attempt: int,
@@ -155,15 +193,57 @@ def _audit_tables(
         members=read_table(files.members, known),
         holdout=read_table(files.holdout, known),
         reference=read_table(files.reference, known),
-        synthetic=read_synthetic(files.synthetic, known),
+        synthetic=read_synthetic(locked.source(files.synthetic, known, policy), known),
         earlier=[read_synthetic(table, known) for table in files.earlier],
-        model=None if model is None else _weights(model),
+        model=None if locked.model is None else _weights(locked.model),
+        shadows=shadows_of(locked.model, shadow),
         rules=policy.audit,
         policy_digest=policy.digest,
         attempt=attempt,
         seed=seed,
         progress=progress,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Locked:
+    """What opens a table in a vault, and what the vault has to be about."""
+
+    key: VaultKey
+    model: Path | None
+    ledger: Ledger | None
+
+    def check(self, synthetic: Path) -> None:
+        """Refuse a vault that no ledger counts: looking as often as one likes is selection.
+
+        Raises:
+            PolicyError: There is no ledger.
+            InputError: A key was given for a table that is not locked.
+        """
+        if not is_vault(synthetic):
+            if self.key.path is not None:
+                raise InputError("opens a vault", where="option --vault-key", fix="leave it out, or name one")
+        elif self.ledger is None:
+            raise PolicyError(
+                "a table in a vault is audited only where the attempt is counted",
+                rule="audit.max_attempts",
+                where=name_of(synthetic),
+                fix="add --ledger and --model",
+            )
+
+    def source(self, synthetic: Path, schema: Schema, policy: SitePolicy) -> Path | bytes:
+        """The table's file, or the bytes of one that lay in a vault."""
+        if not is_vault(synthetic):
+            return synthetic
+        header = None if self.model is None else read_model_header(self.model)
+        expected = Expected(
+            site="" if self.ledger is None else self.ledger.site,
+            asset=policy.asset,
+            schema_digest=schema.digest,
+            policy_digest=policy.digest,
+            model_digest="" if header is None else header.weights_sha256,
+        )
+        return open_vault(synthetic, self.key, expected).table
 
 
 def _weights(folder: Path) -> "Model | None":
@@ -196,7 +276,9 @@ def _open_ledger(path: Path | None, policy: SitePolicy, study: str) -> Ledger | 
     return Ledger.open(path, asset=policy.asset)
 
 
-def _show(console: Console, result: AuditReport, *, is_counted: bool) -> None:
+def _show(
+    console: Console, result: AuditReport, *, is_counted: bool, is_plain: bool, policy: SitePolicy
+) -> None:
     console.heading(f"Audit of table {result.table_digest[:16]}, attempt {result.attempt}")
     if result.attacks:
         header = ("attack", "statistic", "patients", "attack", "control", "baseline", "advantage", "p")
@@ -205,6 +287,10 @@ def _show(console: Console, result: AuditReport, *, is_counted: bool) -> None:
         console.note(rule)
     if not is_counted:
         console.note("no ledger counted this attempt, so this audit cannot be sealed (--ledger)")
+    if is_plain and policy.vault.required:
+        console.note(
+            "the policy seals tables from a vault alone [rule vault.required]; this one lay in plain text"
+        )
     console.line()
     console.items(result.reasons)
     console.verdict(result.verdict.value, f"limit {result.max_advantage:g}, alpha {result.alpha:g}")

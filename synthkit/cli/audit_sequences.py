@@ -57,20 +57,23 @@ def audit_records(
     files: AuditFiles,
     statics: StaticFiles,
     schema: Schema,
+    model: Path | None = None,
     *,
     policy: SitePolicy,
     attempt: int,
     seed: int,
     progress: Progress,
 ) -> AuditReport:
-    """Read the records and attack them.
+    """Read the records and attack them, and the weights of the model that made them where one is named.
 
     Raises:
-        InputError: A file cannot be read as a table, or some earlier releases lack their static columns.
+        InputError: A file cannot be read as a table, some earlier releases lack their static columns, or the
+            model's folder is malformed.
         SchemaError: A record breaks the schema.
         PolicyError: More attempts than the policy allows.
     """
     from synthkit.audit.sequences.run import run_sequence_audit
+    from synthkit.training.record_models import attackable
 
     if statics.earlier and len(statics.earlier) != len(files.earlier):
         fix = "one for each --earlier, in the same order"
@@ -82,6 +85,7 @@ def audit_records(
         reference=_real(files.reference, schema, statics.reference),
         synthetic=_made(files.synthetic, schema, statics.synthetic),
         earlier=[_made(path, schema, people) for path, people in zip(files.earlier, others, strict=True)],
+        model=None if model is None else attackable(model),
         rules=policy.audit,
         policy_digest=policy.digest,
         attempt=attempt,

@@ -26,6 +26,7 @@ from synthkit.privacy.accounting import ACCOUNTANT
 if TYPE_CHECKING:
     from synthkit.data.checking import CheckResult
     from synthkit.data.purchase import Purchase
+    from synthkit.data.table import PatientTable
 
 TableArgument = Annotated[Path, typer.Argument(metavar="TABLE", help="A .csv, .csv.gz or .parquet file.")]
 
@@ -75,6 +76,7 @@ def infer(
             "columns": list(draft.schema.names),
             "patient_id": draft.schema.patient_id,
             "to_review": list(unreviewed),
+            "quasi_identifiers": list(draft.schema.quasi_identifiers),
             "notes": list(draft.notes),
         }
     )
@@ -113,6 +115,8 @@ def check(
         console.note(f"private training refuses this schema: read off the data are {names}")
     if known.to_buy():
         console.note(f"still to be bought, hence hardly checked: {', '.join(map(shown, known.to_buy()))}")
+    if not known.quasi_identifiers:
+        console.note("no quasi-identifiers are declared under [table]: an audit draws what attackers know")
     if result.is_valid:
         console.line(f"{name_of(table)} fits {name_of(schema)}.")
         return
@@ -126,11 +130,16 @@ def check(
 
 def _check_records(console: Console, table: Path, known: Schema, patients: Path | None) -> None:
     from synthkit.data.checking import CheckResult
-    from synthkit.data.sequence_reading import read_sequences
+    from synthkit.data.sequence_reading import read_code_rows, read_sequences
 
     with console.progress("checking the records"):
-        read_sequences(table, known, patients=patients)
+        if known.to_buy():
+            read_code_rows(table, known, patients=patients)
+        else:
+            read_sequences(table, known, patients=patients)
     console.result(_document(CheckResult(violations=(), count=0, kinds={})))
+    if known.to_buy():
+        console.note(f"still to be bought, hence hardly checked: {', '.join(map(shown, known.to_buy()))}")
     console.line(f"{name_of(table)} holds records that fit the schema.")
 
 
@@ -146,19 +155,23 @@ def buy(
     output: Annotated[Path, typer.Option("--output", "-o", help="The completed schema to write, TOML.")],
     delta: Annotated[float, typer.Option("--delta", help="Delta of the guarantee.")] = 1e-5,
     site: Annotated[str, typer.Option("--site", help="This hospital's name.")] = "site",
+    patients: Annotated[
+        Path | None, typer.Option("--patients", help="Records: the table of their static columns.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     r"""Buy what a draft leaves open: bounds, bins and categories marked `provenance = "dp"`.
 
     Noise is added to counts of patients; bounds, quantiles and frequent categories are read off those.
     Budget is reserved in the ledger before anything is drawn and committed once the schema is stored. A
-    federation needs this: its study is signed with the completed schema.
+    federation needs this: its study is signed with the completed schema. Of records of visits the code list
+    is bought the same way: a patient supports few of their own codes, and a code that too few patients hold
+    becomes `other`.
 
     Example:
       synthkit schema buy admissions.csv --schema draft.toml --epsilon 0.3 --policy policy.toml \
         --ledger admissions.ledger --site north -o schema.toml
     """
-    from synthkit.data.connectors import read_table
     from synthkit.training.planning import effort_for, plan_for, purchase_for
     from synthkit.training.purchasing import buy_schema, check_reviewed
 
@@ -172,7 +185,7 @@ def buy(
     if rules.asset == TEMPLATE_ASSET:
         console.note(TEMPLATE_NOTE)
     with console.progress("reading the table") as progress:
-        rows = read_table(table, draft, is_draft=True)
+        rows = _rows_to_buy_from(table, draft, patients)
         if rows.patient_count < rules.study.min_patients:
             raise PolicyError(
                 f"fewer patients than {rules.study.min_patients}: noise would drown them",
@@ -187,6 +200,18 @@ def buy(
             rows, purchase, ledger=book, quota=quota, store=lambda s: save_text(output, schema_to_toml(s))
         )
     _show_bought(console, purchase, completed, output, delta)
+
+
+def _rows_to_buy_from(table: Path, draft: Schema, patients: Path | None) -> "PatientTable":
+    """The patients' rows, of records one a code."""
+    from synthkit.data.connectors import read_table
+    from synthkit.data.sequence_reading import read_code_rows
+
+    if draft.is_longitudinal:
+        return read_code_rows(table, draft, patients=patients)
+    if patients is not None:
+        raise InputError("belongs to records of visits", where="option --patients", fix="leave it out")
+    return read_table(table, draft, is_draft=True)
 
 
 def _check_purchase(policy: SitePolicy, purchase: "Purchase", delta: float) -> None:

@@ -11,6 +11,7 @@ from enum import StrEnum
 from itertools import pairwise
 
 from synthkit.domain.canonical import JsonObject, digest_of
+from synthkit.domain.quasi_identifiers import check_quasi_identifiers
 from synthkit.domain.vocabulary import CodeType, Vocabulary
 from synthkit.errors import SchemaError
 
@@ -266,6 +267,8 @@ class Schema:
     ignored: tuple[str, ...] = field(default=())
     """Source columns that are allowed to be there and are dropped on reading."""
     time: str | None = None
+    quasi_identifiers: tuple[str, ...] = ()
+    """What others may know of a patient; an audit's attackers do. None declared: the audit draws columns."""
 
     def __post_init__(self) -> None:
         names = self.names
@@ -281,6 +284,8 @@ class Schema:
             )
         if self.time is not None:
             self._check_time()
+        static = [name for name in names if not self.is_longitudinal or name != self.code.name]
+        check_quasi_identifiers(self.quasi_identifiers, static)
 
     def _check_time(self) -> None:
         where = f"column {self.time}"
@@ -350,7 +355,13 @@ class Schema:
         others = tuple(column for column in self.columns if column is not self.code)
         if not others:
             return None
-        return Schema(columns=others, patient_id=self.patient_id, name=self.name, ignored=self.ignored)
+        return Schema(
+            columns=others,
+            patient_id=self.patient_id,
+            name=self.name,
+            ignored=self.ignored,
+            quasi_identifiers=self.quasi_identifiers,
+        )
 
     @property
     def digest(self) -> str:
@@ -378,6 +389,7 @@ class Schema:
         """All fields, in the canonical document's form."""
         return {
             **({} if self.time is None else {"time": self.time}),
+            **({"quasi_identifiers": list(self.quasi_identifiers)} if self.quasi_identifiers else {}),
             "name": self.name,
             "patient_id": self.patient_id,
             "visit": self.visit,
@@ -394,5 +406,6 @@ class Schema:
             visit=document["visit"],
             time=document.get("time"),
             ignored=tuple(document["ignored"]),
+            quasi_identifiers=tuple(document.get("quasi_identifiers", ())),
             columns=tuple(Column.from_json(entry) for entry in document["columns"]),
         )

@@ -10,6 +10,10 @@ from synthkit.report.sequence_attack_words import SEQUENCE_ATTACKERS
 MEMBER = "names members more often than people whom the generator never saw"
 RECORD = "the table and a target's whole record"
 POPULATION = f"{RECORD}, and a sample of the same population"
+GUESSED = (
+    "reads the secret off the closest synthetic row and is right, more often for members than for people "
+    "whom the generator never saw"
+)
 
 ATTACKERS = {
     "membership by density ratio": Attacker(
@@ -30,6 +34,16 @@ ATTACKERS = {
     "presence by near match on half of the columns": Attacker(
         who="someone with another file about the person",
         holds="the table and half of a target's columns",
+        success=f"{MEMBER}: a synthetic row lies close by in what is known",
+    ),
+    "presence by near match on quasi-identifiers": Attacker(
+        who="someone who knows of a person what neighbours, employers or registries know",
+        holds="the table and a target's quasi-identifiers, as the schema declares them",
+        success=f"{MEMBER}: a synthetic row lies close by in what is known",
+    ),
+    "presence by near match on quasi-identifiers and half of the rest": Attacker(
+        who="the same, with another file about the person",
+        holds="the table, a target's quasi-identifiers and half of the other columns",
         success=f"{MEMBER}: a synthetic row lies close by in what is known",
     ),
     "membership by shared rare cells": Attacker(
@@ -66,16 +80,23 @@ ATTACKERS = {
     "attribute inference": Attacker(
         who="someone who knows a person and wants to learn one thing more",
         holds="the table and all of a target's columns but the secret ones",
-        success=(
-            "reads the secret off the closest synthetic row and is right, more often for members than for "
-            "people whom the generator never saw"
-        ),
+        success=GUESSED,
+    ),
+    "attribute inference from quasi-identifiers": Attacker(
+        who="someone who knows of a person what neighbours, employers or registries know",
+        holds="the table and a target's quasi-identifiers, as the schema declares them",
+        success=GUESSED,
+    ),
+    "attribute inference from quasi-identifiers and half of the rest": Attacker(
+        who="the same, with another file about the person",
+        holds="the table, a target's quasi-identifiers and half of the other columns but the secret ones",
+        success=GUESSED,
     ),
     "identity disclosure": Attacker(
         who="someone who knows a few cells of a person, as a neighbour or an employer does",
-        holds="the table and four of a target's columns",
+        holds="the table and a target's quasi-identifiers; four columns where the schema declares none",
         success=(
-            "finds a row for a person who is alone with these four, and learns a secret that most people do "
+            "finds a row for a person who is alone with these, and learns a secret that most people do "
             "not have, more often for members"
         ),
     ),
@@ -83,6 +104,16 @@ ATTACKERS = {
         who="someone who kept the tables released before",
         holds=f"earlier tables, and {POPULATION}",
         success=f"{MEMBER}: all the tables together come nearer to them than one alone",
+    ),
+    "membership by shadow trainings": Attacker(
+        who="someone who knows how the table was made and trains the same generator many times over",
+        holds=f"the generator and its settings, {POPULATION}; from the weights: the model as well",
+        success=f"{MEMBER}: the table differs as tables with such a lonely person differ from those without",
+    ),
+    "canaries in shadow trainings": Attacker(
+        who="the same; nobody's records, put into trainings of the audit's own by the toss of a coin",
+        holds="the tables of those trainings, and the invented records",
+        success="says of each record whether it was put in; what the generator allows at worst",
     ),
     "white-box membership by likelihood": Attacker(
         who="whoever is given the model itself: a receiving site, the coordinator",

@@ -87,6 +87,8 @@ class AuditScope:
     """Number and hash of the ledger's last entry after this audit was counted; None: no ledger counted it."""
     schema: Schema | None = None
     claim: ModelClaim | None = None
+    egress: str = ""
+    """What the policy lets leave, and to whom, in words."""
 
 
 def scope_section(report: AuditReport, scope: AuditScope) -> Section:
@@ -98,16 +100,24 @@ def scope_section(report: AuditReport, scope: AuditScope) -> Section:
         ("Date of this audit", scope.made.isoformat() if scope.made else NOT_STATED),
         ("Unit of privacy", "one patient, all their rows"),
         *((f"Patients: {name}", _size(report, name)) for name in ("members", "holdout", "reference")),
+        ("Quasi-identifiers: what others are taken to know", _known_to_others(scope.schema)),
         ("Synthetic table, SHA-256", report.table_digest),
     )
     return Section(title="Scope", blocks=(facts("", rows), paragraph(UNIT)))
 
 
-def leaving_section(report: AuditReport) -> Section:
+def _known_to_others(schema: Schema | None) -> str:
+    if schema is None:
+        return NOT_STATED
+    return ", ".join(schema.quasi_identifiers) or "none declared in the schema; columns were drawn instead"
+
+
+def leaving_section(report: AuditReport, scope: AuditScope) -> Section:
     """Part 2: what leaves if the officer approves, and what stays."""
     rows = (
         ("Rows of the synthetic table, or its patients where they have visits", _size(report, "synthetic")),
         ("Earlier releases from the same patients, attacked along", str(len(report.earlier))),
+        ("The policy's rules for egress", scope.egress or NOT_STATED),
     )
     return Section(
         title="What would leave",

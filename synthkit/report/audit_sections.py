@@ -112,9 +112,10 @@ def attack_section(report: AuditReport) -> Section:
             "0 is no better than chance, 1 is every patient given away. PASS needs the upper limit below "
             "tau for exact match, near match and density ratio at a false-positive rate of 1 %, and the best "
             "estimate below tau for every other attack on membership or presence. Any attack that decides "
-            "can fail the table. Baseline is what the attack yields without the table."
+            "can fail the table; one that names every tenth or second stranger (0.10, 0.50) does so from tau "
+            "on. Baseline is what the attack yields without the table."
         ),
-        *_attackers(everyone),
+        *_attackers(report.attacks),
         *_pictures(everyone, report.max_advantage),
     ]
     if deciding:

@@ -63,7 +63,7 @@ def audit_page(
     known = scope or AuditScope()
     sections = (
         scope_section(report, known),
-        leaving_section(report),
+        leaving_section(report, known),
         claim_section(known),
         attack_section(report),
         criteria_section(report),

@@ -11,9 +11,10 @@ from synthkit.data.sequences import pool_synthetic
 from synthkit.data.simulator.process import standard_process
 from synthkit.data.simulator.sampling import simulate
 from synthkit.domain.audit import AuditReport
-from synthkit.domain.documents import schema_to_toml
+from synthkit.domain.documents import schema_from_toml, schema_to_toml
 from synthkit.domain.privacy import Budget
 from synthkit.privacy.ledger import Ledger
+from synthkit.training.sequence_artefact import SequenceModel, new_sequence_generator, save_sequence_model
 
 SETS = ("members", "holdout", "reference")
 AUDIT = (
@@ -118,3 +119,27 @@ def test_a_bad_record_is_one_line(ward, synthkit):
     answer = synthkit(*AUDIT, "--synthetic", "bad.csv", *LENIENT)
     assert answer.code == 4
     assert "bad.csv" in answer.error
+
+
+def test_weights_of_a_model_of_records_are_attacked_beside(ward, synthkit):
+    """The model has learnt nothing: what counts is that its weights are read and decide nothing."""
+    schema = schema_from_toml((ward / "schema.toml").read_text(), "schema.toml")
+    small = {"channels": 8, "hidden": 8, "latent": 2, "layers": 1, "most_visits": 6, "most_codes": 8}
+    model = SequenceModel(
+        schema=schema,
+        generator=new_sequence_generator("eva", schema, small, seed=0),
+        spend=None,
+        study="s",
+        study_digest="0" * 64,
+        site="north",
+    )
+    save_sequence_model(model, ward / "model")
+    answer = synthkit(*AUDIT, "--synthetic", "synthetic.csv", *LENIENT, "--model", "model", "--json")
+    shown = [a for a in answer.document["attacks"] if a["name"].startswith("white-box membership")]
+    assert answer.code == 0
+    assert len(shown) == 6
+    assert not any(attack["decides"] for attack in shown)
+    refused = synthkit(*AUDIT, "--synthetic", "synthetic.csv", *LENIENT, "--model", "model", "--shadow", "8")
+    assert "not of records" in refused.error
+    (ward / "model" / "weights.safetensors").write_bytes(b"")
+    assert synthkit(*AUDIT, "--synthetic", "synthetic.csv", *LENIENT, "--model", "model").code == 4

@@ -11,7 +11,7 @@ from hospital import policy_text
 from house_stage import Fault, Stage, accusation, audited, draws_of, module_of, sealed, the_clinic
 from release_workshop import REASON, Workshop, coarse, statement
 
-from synthkit.audit import findings, run
+from synthkit.audit import findings, steps
 from synthkit.audit.claims import Claims, Scores
 from synthkit.domain.audit import Verdict
 from synthkit.privacy.ledger import Ledger
@@ -71,7 +71,7 @@ def crash_counted_as_pass(stage: Stage) -> None:
 
 def nan_counted_as_pass(stage: Stage) -> None:
     if stage.is_faulty:
-        stage.patch.setattr(run, "has_nan", lambda _result: False)
+        stage.patch.setattr(steps, "has_nan", lambda _result: False)
     module_of("hostile/test_audit_never_passes_a_crash.py").test_a_p_value_that_is_nan_is_invalid(stage.patch)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from synthkit.audit import membership, run
+from synthkit.audit import membership, run, steps
 from synthkit.audit.claims import Claims
 from synthkit.audit.evidence import Evidence
 from synthkit.data.table import PatientTable, SyntheticTable
@@ -101,7 +101,7 @@ def test_a_step_that_crashes_is_invalid(monkeypatch: pytest.MonkeyPatch, step: s
     def crash(*args: object, **options: object) -> object:
         raise MemoryError(SECRET)
 
-    monkeypatch.setattr(run, step, crash)
+    monkeypatch.setattr(steps if step == "measure" else run, step, crash)
     report = audit()
     assert report.verdict is Verdict.INVALID
     assert SECRET not in str(report.to_json())

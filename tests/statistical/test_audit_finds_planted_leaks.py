@@ -73,7 +73,26 @@ def memorised(members: pd.DataFrame, fresh: pd.DataFrame, rng: np.random.Generat
     return masked(0.8)(drawn, fresh, rng)
 
 
+def latent_library(members: pd.DataFrame, fresh: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
+    """A generator that keeps every member's latent and decodes near it: scores on the main axes of the
+    members' standardised columns, half of them kept, with a little noise; codes are the nearest member's."""
+    drawn = members.iloc[rng.integers(SIZE, size=SIZE)].reset_index(drop=True)
+    numbers = drawn[list(clinic.NUMBERS)].astype(float)
+    known = numbers.fillna(numbers.mean())
+    middle, spread = known.mean(), known.std()
+    axes = np.linalg.svd((known - middle) / spread, full_matrices=False)[2][: len(clinic.NUMBERS) // 2]
+    latents = ((known - middle) / spread).to_numpy() @ axes.T
+    decoded = (latents + 0.05 * rng.normal(size=latents.shape)) @ axes * spread.to_numpy() + middle.to_numpy()
+    for j, name in enumerate(clinic.NUMBERS):
+        column = clinic.SCHEMA.column(name)
+        drawn[name] = np.where(
+            numbers[name].isna(), np.nan, decoded[:, j].clip(column.minimum, column.maximum)
+        )
+    return drawn
+
+
 LEAKS = {
+    "latent_library": latent_library,
     "ten_of_a_thousand_verbatim": copied(10),
     "fifty_rows_with_one_percent_jitter": jittered_part,
     "all_rows_with_five_percent_jitter": jittered_all,
@@ -147,6 +166,7 @@ COLUMN_SETS = {
     "apostrophes": ("ward", "age", "systolic", "bmi"),
     "datetimes": ("admitted", "sex", "died"),
     "missing_cells": ("creatinine", "grade", "smoker", "stay", "age"),
+    "all_categorical": ("ward", "grade", "smoker", "sex", "died"),
 }
 
 

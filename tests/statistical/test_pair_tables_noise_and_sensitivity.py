@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from synthkit.domain.crossing import crossed_layout, crossings, with_crossed
 from synthkit.domain.layout import Layout, PatientStates
 from synthkit.privacy.mechanisms import SINGLE_WEIGHT, pair_tables, table_noise, tables_statistic
 
@@ -212,3 +213,52 @@ def test_one_column_is_a_histogram():
     assert np.array_equal(tables_statistic(patients, layout), np.diag([2.0, 0, 0, 1]))
     tables = pair_tables(patients, layout, noise_multiplier=1.0)
     assert np.array_equal(tables, np.diag(np.diag(tables)))
+
+
+TIMED = Layout(
+    names=("time", "event", "x", "again"), states=(12, 3, 4, 2), bins=(11, 0, 0, 0), timed=((0, 1), (0, 3))
+)
+CROSSED = crossings(TIMED, 4)
+WIDE = crossed_layout(TIMED, CROSSED)
+
+
+def crossed_tables(patients):
+    return tables_statistic(with_crossed(patients, CROSSED), WIDE)
+
+
+def weighed(tables):
+    """The norm that the noise is scaled to, for the layout with crossed columns."""
+    block = np.repeat(np.arange(len(WIDE.states)), WIDE.states)
+    pairs = np.triu(block[:, None] != block[None, :])
+    return math.sqrt((tables[pairs] ** 2).sum() + SINGLE_WEIGHT**2 * (np.diag(tables) ** 2).sum())
+
+
+@pytest.mark.parametrize("rows", [1, 2, 7, 50])
+def test_a_patient_moves_tables_with_crossed_columns_by_at_most_their_bound(rows):
+    """Crossed columns are columns to the accounting: a bound that left them out would be exceeded."""
+    bound = table_noise(WIDE, noise_multiplier=1.0)[0]
+    assert bound == pytest.approx(math.sqrt(15 + 4 * 6))
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+
+        def some(count, rng=rng):
+            return np.column_stack([rng.integers(0, size, count) for size in TIMED.states])
+
+        before = PatientStates.one_row_each(some(40))
+        equal, different = some(1).repeat(rows, axis=0), some(rows)
+        for added, at_least in ((equal, bound * (1 - 1e-12)), (different, 0.2 * bound)):
+            moves = weighed(crossed_tables(joined(before, added)) - crossed_tables(before))
+            assert at_least <= moves <= bound * (1 + 1e-12)
+            if added is equal:
+                assert moves > 1.3 * table_noise(TIMED, noise_multiplier=1.0)[0]
+
+
+def test_the_noise_of_crossed_columns_is_as_wide_as_theirs_is_accounted():
+    """300 draws of 470 cells: a sample std has a standard error of 0.2 %, so 2 % is 10 of them."""
+    rng = np.random.default_rng(0)
+    rows = PatientStates.one_row_each(np.column_stack([rng.integers(0, n, 40) for n in TIMED.states]))
+    counted, exact = with_crossed(rows, CROSSED), crossed_tables(rows)
+    noise = np.stack([pair_tables(counted, WIDE, noise_multiplier=2.0) - exact for _ in range(300)])
+    block = np.repeat(np.arange(len(WIDE.states)), WIDE.states)
+    crossed = np.triu((block[:, None] < 4) & (block[None, :] >= 4))
+    assert noise[:, crossed].std() == pytest.approx(2 * table_noise(WIDE, noise_multiplier=1.0)[0], rel=0.02)

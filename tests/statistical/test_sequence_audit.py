@@ -7,6 +7,7 @@ import audit_ward as ward
 import numpy as np
 import pytest
 
+from synthkit.audit import steps
 from synthkit.audit.sequences import run as sequence_run
 from synthkit.audit.sequences.evidence import gather
 from synthkit.audit.sequences.published import eva_axes
@@ -203,7 +204,7 @@ def test_a_crash_is_never_a_pass(sets, monkeypatch, broken):
     def crash(*_args, **_fields):
         raise ValueError("CANARY-7731")
 
-    monkeypatch.setattr(sequence_run, broken, crash)
+    monkeypatch.setattr(steps if broken == "measure" else sequence_run, broken, crash)
     report = ward.audit(sets, sets[3])
     assert report.verdict is Verdict.INVALID
     assert "CANARY" not in str(report.to_json())

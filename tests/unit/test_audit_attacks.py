@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
+from synthkit.audit import attribute, presence, shadow
 from synthkit.audit.bins import MAX_LEVELS, binned
 from synthkit.audit.distance import encode
 from synthkit.audit.people import Grouping, counted_in, equal_groups
@@ -146,4 +147,5 @@ def test_every_attack_has_its_attacker_in_words(name: str) -> None:
 
 
 def test_no_words_stand_for_an_attack_that_is_not_made() -> None:
-    assert set(ATTACKERS) == {*ATTACKS, CALIBRATED.partition(",")[0]}
+    known = {presence.BY_QUASI, presence.BY_QUASI_AND_HALF, *attribute.BY_QUASI, shadow.NAME, shadow.CANARIES}
+    assert set(ATTACKERS) == {*ATTACKS, *known, CALIBRATED.partition(",")[0]}

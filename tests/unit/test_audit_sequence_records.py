@@ -12,6 +12,7 @@ from synthkit.audit.sequences.holding import codes_held, lowest, visits_held
 from synthkit.audit.sequences.records import canonical
 from synthkit.audit.sequences.run import SEQUENCE_ATTACKS
 from synthkit.audit.sequences.statics import NAME as STATICS
+from synthkit.audit.sequences.white_box import NAME as WHITE_BOX
 from synthkit.data.sequences import SyntheticSequences, starts_of
 from synthkit.data.simulator.process import standard_process
 from synthkit.data.simulator.sampling import simulate
@@ -178,4 +179,4 @@ def test_record_without_codes_is_nobody(people):
 
 
 def test_every_attack_on_records_is_introduced():
-    assert set(SEQUENCE_ATTACKERS) == {*SEQUENCE_ATTACKS, STATICS}
+    assert set(SEQUENCE_ATTACKERS) == {*SEQUENCE_ATTACKS, STATICS, WHITE_BOX}

@@ -1,48 +1,35 @@
 """The audit of synthetic records of visits, from four sets to one report.
 
-Knows the order of the steps; refuses to decide by itself (see `verdict`, whose rules, Holm's correction and
-hard-rule precedence are the table audit's own). Recipe:
-
-1. refuse an attempt beyond the policy's number, and sets of different schemas;
-2. sizes: each set large enough for the statistics to exist;
-3. disjoint: members, holdout and reference share no patients beyond chance;
-4. blind baseline: members and holdout cannot be told apart without the synthetic records;
-5. evidence: keys and distances of each real patient's record;
-6. attacks, each on its own: one that raises or yields no number makes the audit INVALID;
-7. the hard rule, the rates, the verdict.
-
-Rules: a crash is never a PASS; reasons carry neither a patient's value nor an exception's text. Static
-columns are attacked as the table they are, visits and codes as records.
+Knows what is attacked, by what, and what is refused before: an attempt beyond the policy's number, and sets
+of different schemas. The order of the steps is the table audit's (`audit.steps`), as are the rules of the
+verdict, Holm's correction and the precedence of hard rules. Static columns are attacked as the table they
+are, visits and codes as records.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from synthkit.audit.baseline import BlindBaseline
-from synthkit.audit.claims import Claims
-from synthkit.audit.findings import (
-    Findings,
-    Judged,
-    StepFailedError,
-    attack_each,
-    check_attempt,
-    guarded,
-    invalid,
-    report_of,
+from synthkit.audit.findings import Judged, check_attempt, report_of
+from synthkit.audit.sequences import (
+    copies,
+    membership,
+    near,
+    partial,
+    presence,
+    published,
+    rare,
+    statics,
+    white_box,
 )
-from synthkit.audit.sequences import copies, membership, near, partial, presence, published, rare, statics
 from synthkit.audit.sequences.evidence import SequenceEvidence, gather
 from synthkit.audit.sequences.split import blind_to_records, overlapping_records
-from synthkit.audit.verdict import has_nan, judge, measure
+from synthkit.audit.steps import Attack, Case, examine
 from synthkit.data.sequences import PatientSequences, Sequences, SyntheticSequences
 from synthkit.domain.audit import AuditReport
 from synthkit.domain.policy import AuditRules
 from synthkit.errors import SchemaError
 
-MIN_PATIENTS = 20
-"""Smallest members, holdout and reference; smallest number of synthetic patients."""
-
-SEQUENCE_ATTACKS: dict[str, Callable[[SequenceEvidence], tuple[Claims, ...]]] = {
+SEQUENCE_ATTACKS: dict[str, Attack[SequenceEvidence]] = {
     presence.NAME: presence.exact_match,
     near.NAME: near.near_match,
     partial.NAME: partial.partial_knowledge,
@@ -60,6 +47,7 @@ class _Matter:
     sets: dict[str, PatientSequences]
     synthetic: SyntheticSequences
     earlier: tuple[SyntheticSequences, ...]
+    model: white_box.Weights | None
     rules: AuditRules
     seed: int
 
@@ -71,6 +59,7 @@ def run_sequence_audit(
     reference: PatientSequences,
     synthetic: SyntheticSequences,
     earlier: Sequence[SyntheticSequences] = (),
+    model: white_box.Weights | None = None,
     rules: AuditRules,
     policy_digest: str,
     attempt: int = 1,
@@ -85,6 +74,7 @@ def run_sequence_audit(
         reference: Further such patients; thresholds, weights and strata come from them alone.
         synthetic: The very records that are to leave.
         earlier: Records released before from the same patients.
+        model: The generator whose weights a second attacker holds. Its figures do not move the verdict.
         rules: The policy's limits, frozen before this call.
         policy_digest: Digest of the policy the rules come from; bound into the report.
         attempt: Which candidate of this asset and study this is, from 1.
@@ -93,15 +83,14 @@ def run_sequence_audit(
 
     Raises:
         PolicyError: More attempts than the policy allows (rule `audit.max_attempts`).
-        SchemaError: The sets do not share their columns, or some have times and others have none.
+        SchemaError: Sets or model do not share their columns, or some sets have times and others none.
     """
     sets = {"members": members, "holdout": holdout, "reference": reference}
-    matter = _Matter(sets=sets, synthetic=synthetic, earlier=tuple(earlier), rules=rules, seed=seed)
+    matter = _Matter(
+        sets=sets, synthetic=synthetic, earlier=tuple(earlier), model=model, rules=rules, seed=seed
+    )
     _check_request(matter, attempt)
-    try:
-        findings = _examine(matter, progress or (lambda _: None))
-    except StepFailedError as error:
-        findings = invalid(str(error))
+    findings = examine(_case(matter), rules, progress or (lambda _: None))
     judged = Judged(
         table_digest=synthetic.digest,
         schema_digest=synthetic.schema.digest,
@@ -112,78 +101,40 @@ def run_sequence_audit(
 
 
 def _check_request(matter: _Matter, attempt: int) -> None:
-    """Step 1: what is refused instead of judged."""
+    """What is refused instead of judged."""
     check_attempt(attempt, matter.rules)
     made: list[Sequences] = [*matter.sets.values(), *matter.earlier]
     if any(part.schema.columns != matter.synthetic.schema.columns for part in made):
         raise SchemaError("the audit's records do not share their columns", fix="read all with one schema")
     if any((part.gaps is None) != (matter.synthetic.gaps is None) for part in made):
         raise SchemaError("some records have times and others have none", fix="read all with one schema")
+    if matter.model is not None and matter.model.schema.columns != matter.synthetic.schema.columns:
+        raise SchemaError("the model was trained with other columns", fix="leave the model out")
 
 
-def _examine(matter: _Matter, progress: Callable[[str], None]) -> Findings:
-    """Steps 2 to 5."""
-    sets, seed = matter.sets, matter.seed
-    reasons = _too_small(matter)
-    if reasons:
-        return invalid(*reasons)
-    progress("are the sets disjoint")
-    reasons = guarded("disjoint sets", lambda: overlapping_records(sets, seed=seed))
-    if reasons:
-        return invalid(*reasons)
-    progress("blind baseline")
-    blind = guarded("blind baseline", lambda: blind_to_records(sets["members"], sets["holdout"], seed=seed))
-    if not blind.is_at_chance:
-        return invalid(
-            "members and holdout can be told apart without the synthetic records: not a random split"
-        )
-    progress("distances")
-    evidence = guarded(
-        "distances",
-        lambda: gather(**sets, synthetic=matter.synthetic, earlier=matter.earlier, seed=seed),
-    )
-    return _attack(matter, evidence, blind, progress)
-
-
-def _attack(
-    matter: _Matter, evidence: SequenceEvidence, blind: BlindBaseline, progress: Callable[[str], None]
-) -> Findings:
-    """Steps 6 and 7."""
-    rules = matter.rules
-    level = rules.alpha / rules.max_attempts
-    family, failures = _claims(matter, evidence, progress)
-    if failures:
-        return invalid(*failures)
-    progress("verdict")
-    hard_rules = guarded("copied records", lambda: copies.copied_rare_records(evidence, level=level))
-    results = guarded("statistics", lambda: measure(family, rules))
-    broken = [f"{result.name}: did not yield a number" for result in results if has_nan(result)]
-    if broken:
-        return invalid(*broken)
-    figures = guarded("diagnostics", lambda: published.eva_axes(evidence))
-    return Findings(
-        judgement=judge(family, results, hard_rules, rules, reference_size=len(evidence.reference)),
-        attacks=results,
-        hard_rules=hard_rules,
-        diagnostics={**figures, "auc_blind_baseline": blind.auc},
+def _case(matter: _Matter) -> Case[SequenceEvidence]:
+    """The records' part in the steps."""
+    sets, seed, model, made = matter.sets, matter.seed, matter.model, matter.synthetic
+    attacks = dict(SEQUENCE_ATTACKS)
+    attacks[statics.NAME] = lambda _: statics.match_statics(**sets, synthetic=made)
+    if model is not None:
+        attacks[white_box.NAME] = lambda evidence: white_box.explain(model, sets, evidence)
+    sizes = {name: part.patient_count for name, part in {**sets, "synthetic": made}.items()}
+    if matter.earlier:
+        sizes["an earlier release"] = min(part.patient_count for part in matter.earlier)
+    return Case(
+        data="records",
+        sizes=sizes,
+        reference_size=sets["reference"].patient_count,
+        overlapping=lambda: overlapping_records(sets, seed=seed),
+        blind=lambda: blind_to_records(sets["members"], sets["holdout"], seed=seed),
+        gather=lambda: gather(**sets, synthetic=made, earlier=matter.earlier, seed=seed),
+        attacks=attacks,
+        aside=frozenset({white_box.NAME}),
+        hard_rules={"copied records": _copied},
+        diagnostics=published.eva_axes,
     )
 
 
-def _claims(
-    matter: _Matter, evidence: SequenceEvidence, progress: Callable[[str], None]
-) -> tuple[list[Claims], tuple[str, ...]]:
-    """All attacks' claims, and in words which attacks did not finish."""
-    attacks: dict[str, Callable[[], tuple[Claims, ...]]] = {
-        name: lambda attack=attack: attack(evidence)  # type: ignore[misc]
-        for name, attack in SEQUENCE_ATTACKS.items()
-    }
-    attacks[statics.NAME] = lambda: statics.match_statics(**matter.sets, synthetic=matter.synthetic)
-    claims, failures = attack_each(attacks, progress)
-    return [claim for group in claims.values() for claim in group], failures
-
-
-def _too_small(matter: _Matter) -> tuple[str, ...]:
-    small = [name for name, part in matter.sets.items() if part.patient_count < MIN_PATIENTS]
-    small += ["synthetic"] * (matter.synthetic.patient_count < MIN_PATIENTS)
-    small += ["an earlier release"] * any(part.patient_count < MIN_PATIENTS for part in matter.earlier)
-    return tuple(f"{name}: too few patients for the statistics to exist" for name in small)
+def _copied(evidence: SequenceEvidence, level: float) -> tuple[str, ...]:
+    return copies.copied_rare_records(evidence, level=level)

@@ -1,14 +1,15 @@
 """Presence by static columns: a patient's row of age, sex, site and the like, combined with little else.
 
-Attacker: holds the release and a target's static columns, as a registry's clerk does, and knows either the
-number of visits or the day of the first. Success: finds a synthetic patient with the same, for members more
-often than for people the generator never saw. This sees a generator that copies each patient's static row
-and draws the visits anew; with few and coarse columns nearly everybody matches by chance, and then the
-attack says little.
+Attacker: holds the release and a target's static columns, as a registry's clerk does, or the declared
+quasi-identifiers alone, and knows either the number of visits or the day of the first. Success: finds a
+synthetic patient with the same, for members more often than for people the generator never saw. This sees a
+generator that copies each patient's static row and draws the visits anew; with few and coarse columns nearly
+everybody matches by chance, and then the attack says little.
 
 Knows the four sets; refuses to know verdicts.
 """
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -27,7 +28,7 @@ def match_statics(
     reference: PatientSequences,
     synthetic: SyntheticSequences,
 ) -> tuple[Claims, ...]:
-    """Static columns with the number of visits and, where there are times, with the first day.
+    """Static columns, all and the declared few, with the number of visits and, with times, the first day.
 
     Nothing if the schema has no static column.
     """
@@ -35,12 +36,19 @@ def match_statics(
     if schema is None:
         return ()
     parts: list[Sequences] = [members, holdout, reference, synthetic]
-    rows = np.concatenate([part.keys for part in encode(schema, [part.statics for part in parts])])
     known = {"with_visits": [part.visits_per_patient for part in parts]}
     days = [part.first_days for part in parts if part.first_days is not None]
     if len(days) == len(parts):
         known["with_first_day"] = days
-    return tuple(_claims(name, rows, np.concatenate(values), parts) for name, values in known.items())
+    views = {"": schema.names, "quasi_": members.schema.quasi_identifiers}
+    claims: list[Claims] = []
+    for view, names in ((view, names) for view, names in views.items() if names):
+        seen = replace(schema, columns=tuple(schema.column(name) for name in names), quasi_identifiers=())
+        rows = np.concatenate([part.keys for part in encode(seen, [part.statics for part in parts])])
+        claims += [
+            _claims(view + name, rows, np.concatenate(values), parts) for name, values in known.items()
+        ]
+    return tuple(claims)
 
 
 def _claims(statistic: str, rows: np.ndarray, values: np.ndarray, parts: list[Sequences]) -> Claims:

@@ -1,4 +1,4 @@
-"""A table's public conditions as the lines that sealing, approval and verification show."""
+"""A table's public conditions, and who it is for, as sealing, approval and verification show them."""
 
 from synthkit.domain.condition_statement import ConditionStatement
 
@@ -12,3 +12,8 @@ def condition_pairs(statement: ConditionStatement | None) -> dict[str, str]:
         "share of patients who meet them": f"{statement.share_words}, by the model",
         "reliability under them": f"{statement.reliability:.2f}; 1 is as good as without conditions",
     }
+
+
+def recipient_pairs(recipient: str) -> dict[str, str]:
+    """The same of who a release is for; nothing where it names nobody."""
+    return {"for": f"{recipient} alone"} if recipient else {}

@@ -14,8 +14,9 @@ import typer
 
 from synthkit.cli.console import Console
 from synthkit.cli.generate_sequences import generate_records, is_record_model
-from synthkit.cli.loading import check_in_force, check_target, load_policy
-from synthkit.cli.options import ForceOption, JsonOption, SeedOption
+from synthkit.cli.generate_target import target_of
+from synthkit.cli.loading import check_target
+from synthkit.cli.options import ForceOption, JsonOption, PolicyTrustOption, SeedOption
 from synthkit.domain.condition_statement import ConditionStatement
 from synthkit.domain.conditions import Condition, parse_conditions
 from synthkit.domain.policy import ConditionRules
@@ -36,7 +37,9 @@ def generate(
     *,
     model: Annotated[Path, typer.Argument(help="The folder that `train -o` or `federate -o` wrote.")],
     rows: Annotated[int, typer.Option("-n", "--rows", min=1, help="How many rows.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="CSV, CSV.GZ or Parquet, by its ending.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="CSV, CSV.GZ, Parquet or VAULT, by its ending.")
+    ],
     where: Annotated[
         list[str] | None,
         typer.Option("--where", help='Conditions, all honoured exactly: "age >= 70 and sex = Female".'),
@@ -45,6 +48,7 @@ def generate(
         str | None,
         typer.Option("--policy", help="Refuse conditions that this policy would refuse at sealing."),
     ] = None,
+    trust: PolicyTrustOption = None,
     mask_share: Annotated[
         float | None,
         typer.Option("--mask-share", help="Published MCM alone: share of each real row that is masked."),
@@ -68,13 +72,17 @@ def generate(
     with 1, and writes nothing, where that is less than the policy asks for. Nothing may leave the site
     before it was audited, sealed and approved.
 
+    A name ending in .vault has the table written encrypted for those whose trusted keys the policy lets read
+    ([vault] in it), and for nobody else; where it requires a vault, nothing else is written.
+
     Example:
       synthkit generate model -n 10000 -o synthetic.csv \
         --where "age >= 70 and sex = Female" --where "insulin != No"
+      synthkit generate model -n 10000 -o candidate.vault --policy policy.toml --trust keys
     """
     check_target(output, force=force)
     if is_record_model(model):
-        others = {"--policy": policy, "--mask-share": mask_share}
+        others = {"--policy": policy, "--trust": trust, "--mask-share": mask_share}
         generate_records(
             model,
             rows,
@@ -91,8 +99,7 @@ def generate(
     if patients is not None or visits is not None:
         option = "--visits" if patients is None else "--patients"
         raise InputError("belongs to a model of records", where=f"option {option}", fix="leave it out")
-    rules = _rules(policy)
-    from synthkit.data.connectors import write_table
+    target = target_of(output, model, policy, trust, force=force)
     from synthkit.training.condition_mass import condition_mass, reliability_text
     from synthkit.training.paper_artefact import masking, open_model
     from synthkit.training.synthesis import synthesize
@@ -103,16 +110,17 @@ def generate(
         conditions = parse_conditions(where or (), trained.schema)
         progress("asking the model how many patients meet the conditions")
         mass = condition_mass(trained, conditions)
-        _check(conditions, rules, mass=mass)
+        _check(conditions, target.conditions, mass=mass)
         progress("drawing rows")
         synthesis = synthesize(trained, rows, seed=seed, conditions=conditions)
-        stated = _check(conditions, rules, mass=mass, reliability=synthesis.reliability)
+        stated = _check(conditions, target.conditions, mass=mass, reliability=synthesis.reliability)
         progress("writing")
-        write_table(synthesis.table, output)
+        target.write(synthesis.table)
     if not trained.is_private:
         console.note("this model was trained WITHOUT privacy; no release of these rows may claim any")
     if stated is not None:
         _show(console, stated, synthesis, reliability_text(trained, synthesis.reliability))
+    target.show(console)
     console.line(f"{rows} rows into {output}")
     console.result(
         {
@@ -123,17 +131,9 @@ def generate(
             "condition_mass": mass if stated is None else stated.mass,
             "reliability": synthesis.reliability,
             "private": trained.is_private,
+            "readers": [reader.name for reader in target.readers],
         }
     )
-
-
-def _rules(policy: str | None) -> ConditionRules | None:
-    """The rules for conditions of a policy in force."""
-    if policy is None:
-        return None
-    loaded = load_policy(policy)
-    check_in_force(loaded)
-    return loaded.conditions
 
 
 def _check(

@@ -53,11 +53,12 @@ BUDGET = Family(
     },
 )
 POLICY = Family(
-    summary="Read a site's policy before it is in force.",
+    summary="Read a site's policy before it is in force, and sign it.",
     entries={
         "check": _entry("policy", "Is every rule there, and does none contradict another?", "check"),
         "explain": _entry("policy", "The policy in plain words.", "explain"),
         "diff": _entry("policy", "What changes between two policies.", "diff"),
+        "sign": _entry("policy", "An officer's signature on a policy.", "sign"),
     },
 )
 RELEASE = Family(
@@ -72,6 +73,13 @@ RELEASE = Family(
         "revoke": _entry("revoke", "Take a release or a key back, in a signed list."),
     },
 )
+REVIEW = Family(
+    summary="Blinded review by clinicians: can they tell generated records from real ones?",
+    entries={
+        "pack": _entry("review", "Records as pages in random order, and the key apart.", "pack"),
+        "score": _entry("review", "Accuracy, intervals, a test against guessing, agreement.", "score"),
+    },
+)
 COMMANDS: dict[str, Entry | Family] = {
     "demo": _entry("demo", "The whole job on bundled real data, no set-up."),
     "schema": SCHEMA,
@@ -79,12 +87,17 @@ COMMANDS: dict[str, Entry | Family] = {
     "split": _entry("split", "Divide a table by patient for training and audit."),
     "train": _entry("train", "Train a generator at one site."),
     "generate": _entry("generate", "Draw synthetic rows from a trained model."),
-    "complete": _entry("complete", "Fill the empty cells of partial rows."),
+    "complete": _entry("complete", "Fill the empty cells of partial rows, or go on with records."),
+    "counterfactual": _entry(
+        "record_variants", "Pairs of records: one patient, other conditions.", "counterfactual"
+    ),
     "evaluate": _entry("evaluate", "How useful is a synthetic table?"),
     "evaluate-conditions": _entry(
         "conditions", "Does a model deliver what is asked of it?", "evaluate_conditions"
     ),
+    "review": REVIEW,
     "audit": _entry("audit", "Attack a synthetic table; the verdict is the exit code."),
+    "audit-replies": _entry("audit_replies", "What could a coordinator read out of a site's replies?"),
     "selfcheck": _entry("selfcheck", "Do this machine's training steps do what is claimed?"),
     "budget": BUDGET,
     "policy": POLICY,

@@ -32,6 +32,19 @@ PassphraseOption = Annotated[
 TrustOption = Annotated[
     Path, typer.Option("--trust", help="Trusted keys: a .json or .toml file, or a folder of them.")
 ]
+PolicyTrustOption = Annotated[
+    Path | None,
+    typer.Option("--trust", help="Trusted keys; given, an officer's signature on the policy is demanded."),
+]
+VaultKeyOption = Annotated[
+    Path | None, typer.Option("--vault-key", help="A reader's private key, for a table in a vault.")
+]
+VaultPassphraseOption = Annotated[
+    str | None,
+    typer.Option(
+        "--vault-passphrase-env", metavar="VAR", help="Environment variable with that key's passphrase."
+    ),
+]
 RevocationsOption = Annotated[
     Path | None,
     typer.Option("--revocations", help="What `release revoke` wrote: a .json file, or a folder of them."),

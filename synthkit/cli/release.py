@@ -13,21 +13,33 @@ from typing import Annotated
 
 import typer
 
-from synthkit.cli.conditions_text import condition_pairs
+from synthkit.cli.conditions_text import condition_pairs, recipient_pairs
 from synthkit.cli.console import Console, epsilon_text, figure
 from synthkit.cli.keys import load_key, passphrase_from
-from synthkit.cli.loading import check_file, check_in_force, check_target, load_policy, name_of, save_text
-from synthkit.cli.options import JsonOption, KeyOption, PassphraseOption, RevocationsOption, TrustOption
+from synthkit.cli.loading import check_file, check_target, name_of, save_text
+from synthkit.cli.options import (
+    JsonOption,
+    KeyOption,
+    PassphraseOption,
+    PolicyTrustOption,
+    RevocationsOption,
+    TrustOption,
+    VaultKeyOption,
+    VaultPassphraseOption,
+)
+from synthkit.cli.policy_in_force import policy_in_force, trusted_keys
+from synthkit.cli.vaults import VaultKey, check_may_be_plain
 from synthkit.domain.canonical import JsonObject
 from synthkit.domain.release import Decision
 from synthkit.errors import BundleError, InputError, ReleaseRefusedError, SignatureError
-from synthkit.release.bundle import Candidate, VerifiedRelease, check, extract_table
+from synthkit.release.bundle import Candidate, VerifiedRelease, check, extract_records, extract_table
 from synthkit.release.bundle import approve as approve_candidate
 from synthkit.release.bundle import export as export_candidate
 from synthkit.release.bundle import verify as verify_bundle
 from synthkit.release.revocation import RevocationList, read_lists
 from synthkit.release.signing import generate_key, public_path, write_key
 from synthkit.release.trust import TrustedKey, TrustStore
+from synthkit.release.vault import vault_key_of
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
@@ -40,6 +52,7 @@ class Role(StrEnum):
 
     SITE = "site"
     OFFICER = "officer"
+    AUDITOR = "auditor"
     COORDINATOR = "coordinator"
 
 
@@ -61,6 +74,9 @@ def keygen(
 ) -> None:
     """Make a signing key: NAME.pem to keep, NAME.pem.pub and NAME.trust.json to give away.
 
+    An auditor's key signs nothing; like an officer's it can open vaults, where the policy says so. The trust
+    file names the public half of the key that vaults are locked for, which follows from the same secret.
+
     Recipients put the trust file into their folder of trusted keys, after asking the owner on another
     channel that the public key is theirs.
 
@@ -75,14 +91,16 @@ def keygen(
     for target in (path, public_path(path), trust_path):
         check_target(target)
     key = generate_key()
-    entry = TrustedKey(name=name, role=role.value, public_key=key.public_key_hex, site=site)
+    reads = "" if role is Role.COORDINATOR else vault_key_of(key)
+    entry = TrustedKey(name=name, role=role.value, public_key=key.public_key_hex, site=site, vault_key=reads)
     write_key(key, path, secret)
     save_text(trust_path, json.dumps(TrustStore(keys=(entry,)).to_json(), indent=2) + "\n")
     console = Console(as_json=as_json)
     console.line(f"Key {name_of(path)} ({role.value}), public key {key.public_key_hex}")
     console.line(f"Give away {name_of(public_path(path))} and {name_of(trust_path)}; never the key itself.")
     if secret is None:
-        console.note("the key is not encrypted: whoever can read the file can sign (--passphrase-env)")
+        able = "open vaults" if role is Role.AUDITOR else "sign"
+        console.note(f"the key is not encrypted: whoever can read the file can {able} (--passphrase-env)")
     console.result({"key": str(path), "trust": str(trust_path), **entry.to_json()})
 
 
@@ -98,26 +116,34 @@ def approve(
     ] = None,
     reason: Annotated[str, typer.Option("--reason", help="Her reason, one line; travels along.")] = "",
     passphrase_env: PassphraseOption = None,
+    trust: PolicyTrustOption = None,
+    revocations: RevocationsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     r"""Add an officer's signed decision to a candidate.
 
     A PASS needs nothing but her signature. INCONCLUSIVE needs `--decision dp_claim` and FAIL needs
-    `--decision override`, each with a written reason and only where the site's policy allows it.
+    `--decision override`, each with a written reason and only where the site's policy allows it. A table that
+    lies in a vault is opened, in memory, with her own key.
+
+    With --trust her key has to be an officer's of this site among the trusted ones, and the policy has to be
+    signed by one; with --revocations too, no key and no release that was taken back is approved.
 
     Example:
       synthkit release approve candidate --site north --officer ada --key ada.pem \
         --policy policy.toml
     """
-    rules = load_policy(policy)
-    check_in_force(rules)
-    sealed = Candidate.read(candidate)
+    store, lists = _trusted(trust, revocations)
+    rules = policy_in_force(policy, trust, site=site, revocations=lists)
+    signing = load_key(key, passphrase_env)
+    sealed = Candidate.read(candidate, signing)
+    if not sealed.vault:
+        check_may_be_plain(rules, name_of(candidate))
     statement = sealed.statement(site)
     if statement.policy_digest != rules.digest:
         raise ReleaseRefusedError(
             "is not the policy that the site states", where="--policy", fix="give the one it was sealed under"
         )
-    signing = load_key(key, passphrase_env)
     console = Console(as_json=as_json)
     _show_statement(console, sealed, site)
     approved = approve_candidate(
@@ -129,10 +155,14 @@ def approve(
         requested=None if decision is None else Decision(decision.value),
         reason=reason,
         now=dt.datetime.now(dt.UTC),
+        trust=store,
+        revocations=lists,
     )
     approved.write(candidate)
     console.line(f"Approved by {officer} for {site}.")
     console.items(approved.missing or ("Nothing is missing. Next: synthkit release export.",))
+    if revocations is None:
+        console.note("whether her key or this release was taken back was not asked (--trust, --revocations)")
     console.result(
         {"release": approved.manifest.release, "manifest_digest": approved.manifest.digest}
         | {"site": site, "officer": officer, "missing": list(approved.missing)}
@@ -150,29 +180,58 @@ def _show_statement(console: Console, sealed: Candidate, site: str) -> None:
             "verdict at this site": statement.verdict.value,
             "epsilon of this site": epsilon_text(spend.epsilon if spend is not None else None) + delta,
             "expires": manifest.expires.isoformat(),
+            **recipient_pairs(manifest.recipient),
             **condition_pairs(manifest.conditions),
         }
     )
+
+
+def _trusted(
+    trust: Path | None, revocations: Path | None
+) -> tuple[TrustStore | None, tuple[RevocationList, ...]]:
+    """The trusted keys and the lists that they vouch for."""
+    if trust is None:
+        if revocations is not None:
+            fix = "a list counts only with the keys to check it by"
+            raise InputError("is missing", where="option --trust", fix=fix)
+        return None, ()
+    store = trusted_keys(trust)
+    return store, () if revocations is None else read_lists(revocations, store)
 
 
 def export(
     candidate: CandidateArgument,
     *,
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write, .synthkit.")],
+    vault_key: VaultKeyOption = None,
+    vault_passphrase_env: VaultPassphraseOption = None,
+    trust: Annotated[
+        Path | None, typer.Option("--trust", help="The keys its recipients trust; else those it names.")
+    ] = None,
+    revocations: RevocationsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write the one file that leaves, after reading it as a recipient would.
 
-    Ends with 1 when an approval is missing.
+    Ends with 1 when an approval is missing, when the release was revoked, or when a policy does not let it
+    leave; with 6 when it does not verify, such as after a key was revoked (--trust, --revocations). A table
+    in a vault is opened with --vault-key: what leaves is readable by whoever receives it.
 
     Example:
-      synthkit release export candidate -o heart.synthkit
+      synthkit release export candidate -o heart.synthkit --trust keys --revocations revocations
     """
     check_target(output)
-    sealed = Candidate.read(candidate)
-    export_candidate(sealed, output)
+    store, lists = _trusted(trust, revocations)
+    reader = VaultKey(path=vault_key, passphrase_env=vault_passphrase_env)
+    sealed = Candidate.read(candidate, None if vault_key is None else reader.load(name_of(vault_key)))
+    today = dt.datetime.now(dt.UTC).date()
+    export_candidate(sealed, output, trust=store, revocations=lists, today=today)
     console = Console(as_json=as_json)
     console.line(f"Exported {sealed.manifest.release} to {name_of(output)}.")
+    if sealed.manifest.recipient:
+        console.line(f"It is for {sealed.manifest.recipient} alone.")
+    if revocations is None:
+        console.note("whether a key or this release was taken back was not asked (--trust, --revocations)")
     console.line(f"The recipient runs: synthkit release verify {name_of(output)} --trust KEYS")
     console.result({"release": sealed.manifest.release, "manifest_digest": sealed.manifest.digest})
 
@@ -214,10 +273,15 @@ def open_bundle(
     *,
     trust: TrustOption,
     output: Annotated[Path, typer.Option("--output", "-o", help="The table to write, CSV.")],
+    patients: Annotated[
+        Path | None, typer.Option("--patients", help="Records of visits: static columns go here, CSV.")
+    ] = None,
     revocations: RevocationsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Verify a release and take its table out; nothing is written of one that was revoked.
+
+    A release of records of visits holds two tables: `-o` takes the visits, `--patients` the static columns.
 
     Example:
       synthkit release open heart.synthkit --trust keys -o table.csv
@@ -225,10 +289,14 @@ def open_bundle(
     check_target(output)
     console = Console(as_json=as_json)
     release, lists = _verified(console, bundle, trust, revocations)
-    extract_table(release, output)
+    if release.records is None and patients is None:
+        extract_table(release, output)
+    else:
+        extract_records(release, output, patients)
     _show(console, release, lists)
     console.line(f"Table: {name_of(output)}")
-    console.result({**_document(release, lists), "table": str(output)})
+    static = None if patients is None else str(patients)
+    console.result({**_document(release, lists), "table": str(output), "patients_table": static})
 
 
 def _verified(
@@ -236,9 +304,7 @@ def _verified(
 ) -> tuple[VerifiedRelease, tuple[RevocationList, ...]]:
     """The verified release and the lists; in JSON, a refusal names every failing step, not only the first."""
     check_file(bundle)
-    store, today = TrustStore.read(trust), dt.datetime.now(dt.UTC).date()
-    if not store.keys:
-        raise InputError("holds no trusted key", where=name_of(trust), fix="put trust files into it")
+    store, today = trusted_keys(trust), dt.datetime.now(dt.UTC).date()
     lists = () if revocations is None else read_lists(revocations, store)
     try:
         return verify_bundle(bundle, store, today=today, revocations=lists), lists
@@ -262,6 +328,7 @@ def _show(console: Console, release: VerifiedRelease, lists: tuple[RevocationLis
             "epsilon, patients at one site": epsilon_text(manifest.epsilon_disjoint) + delta,
             "epsilon, patients at all sites": epsilon_text(manifest.epsilon_worst_overlap) + delta,
             "expires": manifest.expires.isoformat(),
+            **recipient_pairs(manifest.recipient),
             **condition_pairs(manifest.conditions),
         }
     )
@@ -305,6 +372,7 @@ def _document(release: VerifiedRelease, lists: tuple[RevocationList, ...]) -> Js
         "epsilon_worst_overlap": manifest.epsilon_worst_overlap,
         "delta": manifest.delta,
         "conditions": manifest.conditions.to_json() if manifest.conditions is not None else None,
+        "recipient": manifest.recipient or None,
         "created": manifest.created.isoformat(),
         "expires": manifest.expires.isoformat(),
         "statements": [one.to_json() for one in release.statements],

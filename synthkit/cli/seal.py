@@ -10,24 +10,36 @@ them; see the package's docstring.
 
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from synthkit import __version__
-from synthkit.cli.conditions_text import condition_pairs
+from synthkit.cli.conditions_text import condition_pairs, recipient_pairs
 from synthkit.cli.console import Console, epsilon_text, figure
 from synthkit.cli.keys import load_key
-from synthkit.cli.loading import check_file, check_in_force, load_policy, load_schema, name_of, read_json
+from synthkit.cli.loading import check_file, load_schema, name_of, read_json
 from synthkit.cli.model_header import ModelHeader, read_model_header
-from synthkit.cli.options import JsonOption, KeyOption, LedgerOption, PassphraseOption, SchemaOption
+from synthkit.cli.options import (
+    JsonOption,
+    KeyOption,
+    LedgerOption,
+    PassphraseOption,
+    PolicyTrustOption,
+    SchemaOption,
+    VaultKeyOption,
+    VaultPassphraseOption,
+)
+from synthkit.cli.policy_in_force import policy_in_force, trusted_keys
+from synthkit.cli.vaults import OpenedVault, VaultKey, check_may_be_plain, check_readers, is_vault, open_vault
 from synthkit.domain.audit import AuditReport
 from synthkit.domain.canonical import canonical_json
 from synthkit.domain.condition_statement import ConditionStatement
 from synthkit.domain.linkage import PUBLISHED_MASK
 from synthkit.domain.policy import SitePolicy
+from synthkit.domain.policy_check import check_egress_against_policy
 from synthkit.domain.release import SiteStatement
 from synthkit.domain.schema import Schema
 from synthkit.errors import InputError, LedgerError, ReleaseRefusedError, SchemaError
@@ -37,9 +49,12 @@ from synthkit.privacy.ledger_verify import read_entries
 from synthkit.release.bundle import Candidate, ReleaseFacts, policy_part
 from synthkit.release.bundle import seal as seal_release
 from synthkit.release.claims import SCHEMA
+from synthkit.release.gate import CountedAudit, check_counted
 from synthkit.release.signing import SigningKey, seal_document
+from synthkit.release.vault import Expected
 
 if TYPE_CHECKING:
+    from synthkit.data.sequences import SyntheticSequences
     from synthkit.data.table import SyntheticTable
 
 
@@ -47,7 +62,7 @@ if TYPE_CHECKING:
 class _Papers:
     """Everything that has to agree before a table is sealed."""
 
-    table: "SyntheticTable"
+    drawn: "SyntheticTable | SyntheticSequences"
     schema: Schema
     model: ModelHeader
     report: AuditReport
@@ -74,7 +89,16 @@ def seal(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="The seed it was generated with.")] = 0,
     release: Annotated[str | None, typer.Option("--release", help="The release's name.")] = None,
+    recipient: Annotated[
+        str, typer.Option("--recipient", help="Who it is for, as the policy's egress rule names them.")
+    ] = "",
+    trust: PolicyTrustOption = None,
     passphrase_env: PassphraseOption = None,
+    vault_key: VaultKeyOption = None,
+    vault_passphrase_env: VaultPassphraseOption = None,
+    patients: Annotated[
+        Path | None, typer.Option("--patients", help="Records: the table of their static columns.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     r"""Bind a table, its schema, its audit and its spend into a sealed candidate.
@@ -84,38 +108,71 @@ def seal(
     does not draw with this seed under these conditions, or conditions that the policy does not allow,
     such as a group below its floor. Conditions, the share of patients who meet them by the model, and its
     reliability stand in the manifest for every recipient to read. A candidate cannot leave before the
-    site's officer has approved it.
+    site's officer has approved it. Of records of visits both tables are bound: --table is the one of
+    visits, --patients the one of static columns, unless they stand in every row.
+
+    A table in a vault is opened in memory with --vault-key (or with --key, where the policy lets the site
+    read) and lies in the vault still in the candidate's folder.
 
     Example:
       synthkit release seal --table synthetic.csv --schema schema.toml --model model \
         --audit audit.json --policy policy.toml --ledger heart.ledger --site north \
         --key north.pem -o candidate
     """
-    from synthkit.data.connectors import read_synthetic
+    from synthkit.cli.seal_records import check_patients_option, read_drawn
 
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise InputError("exists and is not an empty folder", where=name_of(output), fix="name a new folder")
     console = Console(as_json=as_json)
-    rules, known = load_policy(policy), load_schema(schema)
-    check_in_force(rules)
+    rules, known = policy_in_force(policy, trust, site=site), load_schema(schema)
+    check_patients_option(patients, known)
+    kinds = frozenset({"records" if known.is_longitudinal else "table"})
+    check_egress_against_policy(rules.egress, recipient=recipient, kinds=kinds, site=site)
     check_file(ledger)
     signing = load_key(key, passphrase_env)
+    reader = VaultKey(
+        path=vault_key or key, passphrase_env=vault_passphrase_env if vault_key else passphrase_env
+    )
+    header, report = read_model_header(model), AuditReport.from_json(read_json(audit))
+    vault = _opened(table, reader, rules, header, report)
+    if vault is not None and trust is not None:
+        check_readers(vault.vault, rules, trusted_keys(trust), name_of(table))
     with console.progress("checking that the papers belong together"):
         papers = _Papers(
-            table=read_synthetic(table, known),
+            drawn=read_drawn(table if vault is None else vault.table, patients, known),
             schema=known,
-            model=read_model_header(model),
-            report=AuditReport.from_json(read_json(audit)),
+            model=header,
+            report=report,
             policy=rules,
             ledger=Ledger.open(ledger, asset=rules.asset),
             ledger_path=ledger,
             site=site,
         )
         _check_papers(papers)
-        stated = _check_origin(papers.table, model, seed, where or ())
-        candidate = _seal(papers, signing, release, stated)
+        stated = _check_origin(papers.drawn, model, seed, where or ())
+        candidate = _seal(papers, signing, release, stated, recipient=recipient)
+    if vault is not None:
+        candidate = replace(candidate, vault=vault.locked)
     candidate.write(output)
     _show(console, candidate, output)
+
+
+def _opened(
+    table: Path, reader: VaultKey, rules: SitePolicy, model: ModelHeader, report: AuditReport
+) -> OpenedVault | None:
+    """The opened vault; None for a plain table, where the policy allows one."""
+    if not is_vault(table):
+        check_may_be_plain(rules, name_of(table))
+        return None
+    expected = Expected(
+        site=model.site,
+        asset=rules.asset,
+        schema_digest=model.schema_digest,
+        policy_digest=rules.digest,
+        model_digest=model.weights_sha256,
+        table_digest=report.table_digest,
+    )
+    return open_vault(table, reader, expected)
 
 
 def _check_papers(papers: _Papers) -> None:
@@ -135,7 +192,7 @@ def _check_papers(papers: _Papers) -> None:
 def _check_audit(papers: _Papers) -> None:
     """The audit judged this table, by this policy, and the ledger counted it with this verdict."""
     report, where = papers.report, "--audit"
-    if report.table_digest != papers.table.digest:
+    if report.table_digest != papers.drawn.digest:
         raise ReleaseRefusedError("the audit judged another table", where=where, fix="audit this table")
     if report.schema_digest != papers.schema.digest:
         raise ReleaseRefusedError("the audit used another schema", where=where, fix="audit with this one")
@@ -144,17 +201,12 @@ def _check_audit(papers: _Papers) -> None:
             "the audit was made under another policy", where=where, fix="audit with this --policy"
         )
     studies = {papers.model.study, papers.model.study_digest}
-    recorded = {
-        (entry.fields["table_digest"], entry.fields["verdict"])
+    counted = [
+        CountedAudit(**entry.fields)
         for entry in read_entries(papers.ledger_path)
         if entry.kind == "audit" and entry.fields["study"] in studies
-    }
-    if (report.table_digest, report.verdict.value) not in recorded:
-        raise ReleaseRefusedError(
-            "the ledger does not know this audit and its verdict",
-            where=where,
-            fix="audit with --ledger and --model",
-        )
+    ]
+    check_counted(report, counted, papers.policy.audit)
 
 
 def _check_spend(papers: _Papers) -> None:
@@ -191,14 +243,16 @@ def _check_spend(papers: _Papers) -> None:
 
 
 def _why_not_private(model: ModelHeader) -> str:
-    """The reason for a refusal: of the published MCM what was measured when it was trained."""
+    """The reason for a refusal: of a published system what was measured when it was trained."""
     usual = "the model was trained without differential privacy"
+    if model.verbatim is not None:
+        return f"{usual}: {model.verbatim.words}"
     published = [one for one in model.linkage if one.mask_share == PUBLISHED_MASK]
     return f"{usual}: {published[0].words}" if published else usual
 
 
 def _check_origin(
-    table: "SyntheticTable", model: Path, seed: int, where: Sequence[str]
+    table: "SyntheticTable | SyntheticSequences", model: Path, seed: int, where: Sequence[str]
 ) -> ConditionStatement | None:
     """The table is the model's own, row by row: drawn again, it has the same bytes.
 
@@ -208,11 +262,15 @@ def _check_origin(
     Returns:
         The conditions and what the model states of them; None: there are none.
     """
+    from synthkit.cli.seal_records import check_origin_of_records
+    from synthkit.data.sequences import SyntheticSequences
     from synthkit.domain.conditions import parse_conditions
     from synthkit.training.condition_mass import condition_mass
     from synthkit.training.paper_artefact import open_model
     from synthkit.training.synthesis import synthesize
 
+    if isinstance(table, SyntheticSequences):
+        return check_origin_of_records(table, model, seed, where)
     trained = open_model(model)
     conditions = parse_conditions(where, trained.schema)
     drawn = synthesize(trained, len(table), seed=seed, conditions=conditions)
@@ -229,8 +287,15 @@ def _check_origin(
 
 
 def _seal(
-    papers: _Papers, key: SigningKey, release: str | None, conditions: ConditionStatement | None
+    papers: _Papers,
+    key: SigningKey,
+    release: str | None,
+    conditions: ConditionStatement | None,
+    *,
+    recipient: str,
 ) -> Candidate:
+    from synthkit.data.sequences import SyntheticSequences
+
     now = dt.datetime.now(dt.UTC)
     model, spend = papers.model, papers.model.spend
     facts = ReleaseFacts(
@@ -243,10 +308,12 @@ def _seal(
         expires=now.date() + dt.timedelta(days=papers.policy.release.valid_days),
         version=__version__,
         conditions=conditions,
+        recipient=recipient,
     )
     statement = seal_document(_statement(papers).to_json(), "statement", key, papers.site)
+    drawn = papers.drawn
     return seal_release(
-        table_csv=papers.table.to_csv_bytes(),
+        table_csv=drawn.files if isinstance(drawn, SyntheticSequences) else drawn.to_csv_bytes(),
         parts={
             SCHEMA: canonical_json(papers.schema.to_json()),
             policy_part(papers.site): canonical_json(papers.policy.to_json()),
@@ -264,7 +331,7 @@ def _statement(papers: _Papers) -> SiteStatement:
     return SiteStatement(
         site=papers.site,
         asset=papers.policy.asset,
-        table_digest=papers.table.digest,
+        table_digest=papers.drawn.digest,
         spend=papers.model.spend,
         encoder_provenance=papers.model.encoder_provenance,
         encoder_digest=papers.model.encoder_digest,
@@ -287,6 +354,7 @@ def _show(console: Console, candidate: Candidate, folder: Path) -> None:
             "verdict": candidate.statements[0].verdict.value,
             "epsilon": epsilon_text(manifest.epsilon_disjoint) + delta,
             "expires": manifest.expires.isoformat(),
+            **recipient_pairs(manifest.recipient),
             **condition_pairs(conditions),
         }
     )
@@ -303,6 +371,8 @@ def _show(console: Console, candidate: Candidate, folder: Path) -> None:
             "delta": manifest.delta,
             "conditions": conditions.to_json() if conditions is not None else None,
             "expires": manifest.expires.isoformat(),
+            "recipient": manifest.recipient or None,
+            "locked": bool(candidate.vault),
             "missing": list(candidate.missing),
         }
     )

@@ -22,7 +22,9 @@ def split(
     *,
     table: Annotated[Path, typer.Argument(help="The patients: CSV, CSV.GZ or Parquet.")],
     schema: SchemaOption,
-    output: Annotated[Path, typer.Option("--output", "-o", help="An existing folder for the three files.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="A folder for the three files; made when missing.")
+    ],
     shares: Annotated[
         tuple[float, float, float],
         typer.Option("--shares", help="To train on, to hold out, for reference."),
@@ -45,11 +47,15 @@ def split(
     if min(shares) <= 0 or sum(shares) > 1 + 1e-9:
         raise InputError("must be positive and sum to at most 1", where="option --shares")
     targets = [output / f"{name}.csv" for name in PARTS]
-    for target in targets:
-        check_target(target, force=force)
+    if output.exists():
+        for target in targets:
+            check_target(target, force=force)
+    else:
+        check_target(output)
     known = load_schema(schema)
     rows = read_table(table, known, is_draft=True)  # comes before anything is bought
     frame = read_frame(table)
+    output.mkdir(mode=0o700, exist_ok=True)  # patients' rows come to lie in it
     for target, mask in zip(targets, rows.split_masks(shares, seed=seed), strict=True):
         frame.loc[mask].to_csv(target, index=False, lineterminator="\n")
     console = Console(as_json=as_json)

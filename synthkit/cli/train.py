@@ -9,6 +9,7 @@ take a second or more stand inside the functions that need them; see the package
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,10 +18,13 @@ import typer
 from synthkit.cli.console import Console, Progress
 from synthkit.cli.encoder_option import EncoderOption, parse_encoder
 from synthkit.cli.ledgers import TEMPLATE_ASSET, TEMPLATE_NOTE, open_ledger
-from synthkit.cli.loading import check_in_force, check_target, load_policy, load_schema, name_of, save_text
-from synthkit.cli.options import JsonOption, SchemaOption, SeedOption, ShareOption
+from synthkit.cli.loading import check_target, load_schema, name_of, save_text
+from synthkit.cli.options import JsonOption, PolicyTrustOption, SchemaOption, SeedOption, ShareOption
+from synthkit.cli.policy_in_force import policy_in_force
+from synthkit.cli.train_checks import check_share, check_stepwise
 from synthkit.cli.train_outcome import Outcome, show
 from synthkit.cli.train_paper import PaperJob, PaperOptions, is_paper_mode, train_as_published
+from synthkit.cli.train_paper_records import train_records_as_published
 from synthkit.cli.train_sequences import SequenceOptions, is_of_records, train_on_records
 from synthkit.domain.canonical import JsonObject
 from synthkit.domain.documents import schema_to_toml
@@ -61,6 +65,7 @@ def train(
     policy: Annotated[
         str, typer.Option("--policy", help="The site's policy: a file, or a shipped one's name.")
     ] = "single-site",
+    trust: PolicyTrustOption = None,
     site: Annotated[str, typer.Option("--site", help="This hospital's name.")] = "site",
     study: Annotated[
         str | None, typer.Option("--study", help="The study's name. Default: the model folder's.")
@@ -88,6 +93,14 @@ def train(
         int | None,
         typer.Option(
             "--most-visits", min=1, help="Records: visits of one patient that are trained on. Default: 200."
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            "--weights",
+            help="Records: point, one set (usual), or posterior, ten draws of them that patients are drawn "
+            "from (EVA's published Algorithm 1).",
         ),
     ] = None,
     seed: SeedOption = 0,
@@ -121,6 +134,12 @@ def train(
         Path | None,
         typer.Option("--held-out", help="Paper mode: train on 80 % of the patients, write the rest here."),
     ] = None,
+    visit_vocabulary: Annotated[
+        int | None,
+        typer.Option(
+            "--visit-vocabulary", help="Paper mode, records: most visits that are words. Default: 50,000."
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     r"""Train a generator at one site under differential privacy.
@@ -135,8 +154,9 @@ def train(
     A longitudinal schema takes records, one row a code, and --generator eva; the unit is a patient with
     the whole record.
 
-    With `--mode paper --unsafe-no-dp` the model is the published Med-VAE or MCM, for reproduction: its
-    folder holds the training patients' rows, and no shipped policy lets anything made with it leave.
+    With `--mode paper --unsafe-no-dp` the model is the published Med-VAE or MCM, or of records EVA, for
+    reproduction: its folder holds the training patients' rows or visits, and no shipped policy lets
+    anything made with it leave.
 
     Example:
       synthkit train patients.csv --schema schema.toml --epsilon 3 --delta 1e-5 \
@@ -150,6 +170,7 @@ def train(
 
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise InputError("exists and is not an empty folder", where=name_of(output), fix="name a new folder")
+    rules = policy_in_force(policy, trust, site=site)
     records = SequenceOptions(
         generator=generator,
         table=table,
@@ -162,36 +183,41 @@ def train(
         study=study or output.name,
         declared_size=declared_size,
         most_visits=most_visits,
+        weights=weights,
         steps=steps,
         sample_rate=sample_rate,
         learning_rate=learning_rate,
         seed=seed,
+        preprocessing_share=preprocessing_share,
     )
+    published = PaperOptions(
+        epochs=epochs,
+        batch_size=batch_size,
+        kl_weight=kl_weight,
+        drop_rare=drop_rare,
+        held_out=held_out,
+        visit_vocabulary=visit_vocabulary,
+    )
+    others: JsonObject = {"--preprocessing-share": preprocessing_share, "--encoder": encoder}
+    private = {"--epsilon": epsilon, "--ledger": ledger, "--steps": steps, "--sample-rate": sample_rate}
+    private |= others
+    is_paper = partial(is_paper_mode, mode, published, generator=generator, is_unsafe=unsafe_no_dp)
     if is_of_records(schema, records):
-        others: JsonObject = {"--preprocessing-share": preprocessing_share, "--encoder": encoder}
-        others |= {"--mode": None if mode == "private" else mode, "--batch-size": batch_size}
-        others |= {"--epochs": epochs, "--kl-weight": kl_weight, "--drop-rare": drop_rare}
-        others |= {"--held-out": held_out}
+        if is_paper(private={**private, "--weights": weights}):
+            train_records_as_published(
+                records, load_schema(schema), published, console=Console(as_json=as_json)
+            )
+            return
         train_on_records(
             records,
             load_schema(schema),
             policy=policy,
             is_unsafe=unsafe_no_dp,
-            refused=[name for name, value in others.items() if value is not None],
+            refused=[] if encoder is None else ["--encoder"],
             console=Console(as_json=as_json),
         )
         return
-    published = PaperOptions(
-        epochs=epochs, batch_size=batch_size, kl_weight=kl_weight, drop_rare=drop_rare, held_out=held_out
-    )
-    private: JsonObject = {
-        "--epsilon": epsilon,
-        "--ledger": ledger,
-        "--steps": steps,
-        "--sample-rate": sample_rate,
-    }
-    private |= {"--preprocessing-share": preprocessing_share, "--encoder": encoder}
-    if is_paper_mode(mode, published, generator=generator, is_unsafe=unsafe_no_dp, private=private):
+    if is_paper(private=private):
         paper = PaperJob(
             generator=generator,
             table=table,
@@ -209,11 +235,10 @@ def train(
         )
     console = Console(as_json=as_json)
     frozen = parse_encoder(encoder, generator=generator, epsilon=epsilon)
-    rules, known = load_policy(policy), load_schema(schema)
-    check_in_force(rules)
-    _check_share(preprocessing_share, is_draft=bool(known.to_buy()))
+    known = load_schema(schema)
+    check_share(preprocessing_share, is_draft=bool(known.to_buy()))
     stepwise = {"--steps": steps, "--sample-rate": sample_rate, "--learning-rate": learning_rate}
-    _check_stepwise(generator, [name for name, value in stepwise.items() if value is not None])
+    check_stepwise(generator, [name for name, value in stepwise.items() if value is not None])
     unsafe = generator if unsafe_no_dp else None
     effort = _effort(declared_size, steps, sample_rate, learning_rate, unsafe=unsafe)
     job = Job(
@@ -246,33 +271,12 @@ def train(
             )
             outcome = _train_privately(rows, terms, console, progress)
     show(console, outcome, output)
+    if rules.vault.required:
+        # Whoever reads the weights draws the rows that the vault is to keep.
+        output.chmod(0o700)
+        console.line("Its folder opens for its owner alone, for the policy requires a vault.")
     if unsafe == "mcm":
         console.note("without privacy --generator mcm-sgd learns more: also what pairs of columns do not say")
-
-
-def _check_share(share: float | None, *, is_draft: bool) -> None:
-    if share is None:
-        return
-    if not 0 < share < 1:
-        raise InputError(
-            "must lie between 0 and 1", where="option --preprocessing-share", fix="for example 0.1"
-        )
-    if not is_draft:
-        raise InputError(
-            "the schema leaves nothing to be bought", where="option --preprocessing-share", fix="leave it out"
-        )
-
-
-def _check_stepwise(generator: str, given: list[str]) -> None:
-    """Refuse options of a training by steps for a generator that takes none."""
-    from synthkit.generators.registry import is_stepped, stepped_twin
-
-    if not is_stepped(generator) and given:
-        raise InputError(
-            f"{generator} is fitted to one release and takes no steps",
-            where=f"option {given[0]}",
-            fix=f"leave it out, or --generator {stepped_twin(generator)}",
-        )
 
 
 def _effort(

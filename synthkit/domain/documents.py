@@ -16,8 +16,10 @@ from synthkit.domain.policy_reading import (
     check_in_range,
     read_audit_rules,
     read_condition_rules,
+    read_egress_rules,
     read_release_rules,
     read_study_rules,
+    read_vault_rules,
 )
 from synthkit.domain.privacy import Budget
 from synthkit.domain.schema import NUMERIC_KINDS, Column, Kind, Provenance, Scale, Schema
@@ -43,6 +45,7 @@ PLAN_NUMBERS = (
     "learning_rate",
 )
 PLAN_KEYS = ("generator", "rounds", "local_steps", *PLAN_NUMBERS)
+PLAN_OPTIONS = ("hyperparameters", "encoder", "encoder_digest", "prior_first")
 
 
 def schema_from_toml(text: str, where: str) -> Schema:
@@ -59,7 +62,7 @@ def schema_from_toml(text: str, where: str) -> Schema:
     root = Section(values=parse_toml(text, where), path="", where=where, refuse=_schema_error)
     root.check_keys(required=("columns",), optional=("table",))
     table = root.section("table")
-    table.check_keys(optional=("unit", "patient_id", "visit", "time", "name", "ignore"))
+    table.check_keys(optional=("unit", "patient_id", "visit", "time", "name", "ignore", "quasi_identifiers"))
     table.choice("unit", ("patient",), "patient")
     columns = root.section("columns")
     for name in table.texts("ignore"):
@@ -73,6 +76,7 @@ def schema_from_toml(text: str, where: str) -> Schema:
             time=table.text("time") or None,
             name=table.text("name", "table"),
             ignored=table.texts("ignore"),
+            quasi_identifiers=table.texts("quasi_identifiers"),
         )
     except SchemaError as error:
         if error.where.startswith(where):
@@ -163,8 +167,9 @@ def schema_to_toml(schema: Schema) -> str:
     for key, name in (("patient_id", schema.patient_id), ("visit", schema.visit), ("time", schema.time)):
         if name is not None:
             table.append(f"{key} = {_quoted(name)}")
-    if schema.ignored:
-        table.append(f"ignore = {_listed(_quoted(name) for name in schema.ignored)}")
+    for key, names in (("ignore", schema.ignored), ("quasi_identifiers", schema.quasi_identifiers)):
+        if names:
+            table.append(f"{key} = {_listed(_quoted(name) for name in names)}")
     blocks = ["\n".join(table), *(_column_to_toml(column) for column in schema)]
     return "\n\n".join(blocks) + "\n"
 
@@ -237,9 +242,11 @@ def policy_from_toml(text: str, where: str) -> SitePolicy:
             `rule` is its dotted name.
     """
     root = Section(values=parse_toml(text, where), path="", where=where, refuse=_policy_error)
-    root.check_keys(required=("policy", "asset", "study", "conditions", "audit", "release"))
+    root.check_keys(
+        required=("policy", "asset", "study", "conditions", "audit", "release", "vault", "egress")
+    )
     head, asset = root.section("policy"), root.section("asset")
-    head.check_keys(required=("name", "expires"))
+    head.check_keys(required=("name", "signed", "expires"))
     asset.check_keys(required=("name", "epsilon", "delta"))
     check_in_range(asset, "epsilon", low=0, above=True)
     check_in_range(asset, "delta", low=0, above=True, high=1e-3)
@@ -251,6 +258,9 @@ def policy_from_toml(text: str, where: str) -> SitePolicy:
         conditions=read_condition_rules(root.section("conditions")),
         audit=read_audit_rules(root.section("audit")),
         release=read_release_rules(root.section("release")),
+        vault=read_vault_rules(root.section("vault")),
+        egress=read_egress_rules(root.section("egress"), root.section("study")),
+        signed=head.flag("signed"),
         expires=head.date("expires"),
     )
 
@@ -311,7 +321,7 @@ def _located(where: str, make: Callable[[], Study]) -> Study:
 
 
 def _plan(section: Section) -> TrainingPlan:
-    section.check_keys(required=PLAN_KEYS, optional=("hyperparameters", "encoder", "encoder_digest"))
+    section.check_keys(required=PLAN_KEYS, optional=PLAN_OPTIONS)
     extra = section.section("hyperparameters")
     numbers: JsonObject = {name: section.number(name) for name in PLAN_NUMBERS}
     try:
@@ -323,6 +333,7 @@ def _plan(section: Section) -> TrainingPlan:
             hyperparameters={name: extra.number(name) for name in extra.values},
             encoder=section.text("encoder") or "trained",
             encoder_digest=section.text("encoder_digest"),
+            prior_first=section.flag("prior_first"),
         )
     except InputError as error:
         if error.where:

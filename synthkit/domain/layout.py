@@ -26,6 +26,8 @@ class Layout:
     """How many of a column's first states are single values that stand beside no bin. Empty: none."""
     bins: tuple[int, ...] = ()
     """How many of a column's states, behind its spikes, are neighbouring bins of a number. Empty: none."""
+    timed: tuple[tuple[int, int], ...] = ()
+    """Places of a duration column and of the event column that ends it, for each event. Empty: none."""
 
     def __post_init__(self) -> None:
         if len(self.names) != len(self.states) or not self.names:
@@ -39,6 +41,8 @@ class Layout:
         object.__setattr__(self, "bins", self.bins or (0,) * len(self.names))
         if len(self.bins) != len(self.names):
             raise ValueError("a layout needs to know of each column how many bins it has")
+        if any(one == two or not {one, two} <= set(range(len(self.names))) for one, two in self.timed):
+            raise ValueError("a duration and its event are two columns of the layout")
         if min(self.states) < 1:
             raise ValueError("a column needs at least one state")
 

@@ -10,8 +10,21 @@ from dataclasses import dataclass
 from synthkit.domain.canonical import JsonObject, digest_of
 from synthkit.domain.privacy import Budget
 
+POLICY_FORMAT = 2
+"""Of the canonical form. Format 1 had no rules for signature, vault and egress."""
+
 ANY_COLUMN = "*"
 """In a list of columns: every column."""
+
+ANYONE = "*"
+"""In a list of recipients: whoever is given the file."""
+
+READERS = ("officer", "auditor", "site")
+"""Whose keys may open a vault."""
+
+KINDS_OF_FILE = ("table", "records", "annex", "audit-page", "weights")
+"""What may leave: a release of one row a patient, a release of records, any further file in a release, the
+redacted page of an audit, and the weights or noisy tables that a federated study sends."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +110,47 @@ class ReleaseRules:
 
 
 @dataclass(frozen=True, kw_only=True)
+class VaultRules:
+    """Whether a generated table lies encrypted at the site until it is exported, and for whom."""
+
+    required: bool
+    """Whether only a table that was written into a vault can be audited for release and sealed."""
+    readers: tuple[str, ...]
+    """Whose keys open it, of READERS."""
+
+    def to_json(self) -> JsonObject:
+        """Canonical form."""
+        return {**vars(self), "readers": list(self.readers)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class EgressRules:
+    """To whom a release may be given, and what kinds of file may leave. Both empty: nothing leaves."""
+
+    recipients: tuple[str, ...]
+    """Names of recipients; ANYONE alone: the release need not name one."""
+    files: tuple[str, ...]
+    """Of KINDS_OF_FILE."""
+
+    @property
+    def is_for_anyone(self) -> bool:
+        """Whether a release may go to whoever is given it."""
+        return ANYONE in self.recipients
+
+    def to_json(self) -> JsonObject:
+        """Canonical form."""
+        return {"recipients": list(self.recipients), "files": list(self.files)}
+
+    @classmethod
+    def from_json(cls, document: JsonObject) -> "EgressRules":
+        """Inverse of `to_json`; KeyError, TypeError or ValueError when malformed."""
+        rules = cls(**{name: tuple(texts) for name, texts in document.items() if isinstance(texts, list)})
+        if not all(isinstance(text, str) for text in (*rules.recipients, *rules.files)):
+            raise TypeError("a text is expected")
+        return rules
+
+
+@dataclass(frozen=True, kw_only=True)
 class SitePolicy:
     """One hospital's rules for one patient population (the asset)."""
 
@@ -108,6 +162,10 @@ class SitePolicy:
     conditions: ConditionRules
     audit: AuditRules
     release: ReleaseRules
+    vault: VaultRules
+    egress: EgressRules
+    signed: bool
+    """Whether every command demands an officer's signature on this policy before it acts on it."""
     expires: dt.date
 
     @property
@@ -118,8 +176,9 @@ class SitePolicy:
     def to_json(self) -> JsonObject:
         """Canonical form."""
         return {
-            "format": 1,
+            "format": POLICY_FORMAT,
             "name": self.name,
+            "signed": self.signed,
             "asset": {
                 "name": self.asset,
                 "epsilon": self.budget.epsilon,
@@ -130,5 +189,7 @@ class SitePolicy:
             "conditions": self.conditions.to_json(),
             "audit": dict(vars(self.audit)),
             "release": dict(vars(self.release)),
+            "vault": self.vault.to_json(),
+            "egress": self.egress.to_json(),
             "expires": self.expires.isoformat(),
         }

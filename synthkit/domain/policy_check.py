@@ -10,7 +10,7 @@ import datetime as dt
 from typing import NoReturn
 
 from synthkit.domain.condition_statement import ConditionStatement, share_text
-from synthkit.domain.policy import ConditionRules, SitePolicy, StudyRules
+from synthkit.domain.policy import ConditionRules, EgressRules, SitePolicy, StudyRules
 from synthkit.domain.study import Study, TrainingPlan
 from synthkit.domain.toml_reading import shown
 from synthkit.errors import PolicyError
@@ -50,6 +50,60 @@ def check_study_against_policy(
             f"the study costs epsilon {planned_epsilon:.6g}, at most {policy.study.max_epsilon:g} is allowed",
             "plan fewer rounds, more noise or a lower sample rate",
         )
+    if len(study.roster) > 1 and "weights" not in policy.egress.files:
+        _refuse(
+            study,
+            "egress.files",
+            "a study of several sites sends weights or noisy tables, and none may leave this site",
+            'add "weights" to egress.files and sign the policy again, or train alone',
+        )
+
+
+def check_egress_against_policy(
+    rules: EgressRules, *, recipient: str, kinds: frozenset[str], site: str = ""
+) -> None:
+    """Raise at the first rule that forbids a release of these kinds of file to this recipient.
+
+    Args:
+        rules: The site's rules.
+        recipient: Who the release says it is for; empty: it names nobody.
+        kinds: Kinds of file in it, of `KINDS_OF_FILE`.
+        site: Whose rules they are, for the message.
+
+    Raises:
+        PolicyError: A rule forbids it; `rule` names which.
+    """
+    check_kinds_may_leave(rules, kinds, site=site)
+    if rules.is_for_anyone or (recipient and recipient in rules.recipients):
+        return
+    known = ", ".join(map(shown, rules.recipients)) or "nobody"
+    what = f"{shown(recipient)} is no recipient" if recipient else "the release names no recipient"
+    raise PolicyError(
+        f"{what} that this policy allows",
+        rule="egress.recipients",
+        where=_egress_of(site),
+        fix=f"seal it with --recipient; allowed: {known}",
+    )
+
+
+def check_kinds_may_leave(rules: EgressRules, kinds: frozenset[str], *, site: str = "") -> None:
+    """Raise if a file of one of these kinds may not leave.
+
+    Raises:
+        PolicyError: Rule `egress.files`.
+    """
+    forbidden = sorted(kinds - set(rules.files))
+    if forbidden:
+        raise PolicyError(
+            f"a file of the kind {shown(forbidden[0])} may not leave",
+            rule="egress.files",
+            where=_egress_of(site),
+            fix=f"allowed: {', '.join(rules.files) or 'nothing'}; leave it out, or change the policy",
+        )
+
+
+def _egress_of(site: str) -> str:
+    return f"site {shown(site)}" if site else "egress"
 
 
 def _refuse(study: Study, rule: str, what: str, fix: str = ASK_AGAIN) -> NoReturn:

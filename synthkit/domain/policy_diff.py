@@ -61,11 +61,21 @@ STRICTER_WHEN_HIGHER = frozenset(
         "conditions.min_reliability",
         "audit.alpha",
         "release.four_eyes",
+        "vault.required",
+        "signed",
     }
 )
 """More of it forbids more. A larger alpha lets the attacks raise an alarm on weaker evidence."""
 
-LOOSER_WITH_MORE = frozenset({"study.allowed_generators", "conditions.allowed_columns"})
+LOOSER_WITH_MORE = frozenset(
+    {
+        "study.allowed_generators",
+        "conditions.allowed_columns",
+        "vault.readers",
+        "egress.recipients",
+        "egress.files",
+    }
+)
 """Lists of what is allowed."""
 
 OFFICER_IS_LOOSER = frozenset({"release.inconclusive", "release.fail"})
@@ -110,7 +120,7 @@ def _flat(document: JsonObject, prefix: str = "") -> Iterator[tuple[str, object]
 
 def _written(rule: str) -> str:
     """The rule's name in the document that a person writes."""
-    return f"policy.{rule}" if rule in ("name", "expires") else rule
+    return f"policy.{rule}" if rule in ("name", "signed", "expires") else rule
 
 
 def _text(value: object) -> str:

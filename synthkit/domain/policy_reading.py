@@ -6,7 +6,18 @@ written out, or the whole policy is refused. Rule: the error names the rule.
 
 from dataclasses import fields
 
-from synthkit.domain.policy import ANY_COLUMN, AuditRules, ConditionRules, ReleaseRules, StudyRules
+from synthkit.domain.policy import (
+    ANY_COLUMN,
+    ANYONE,
+    KINDS_OF_FILE,
+    READERS,
+    AuditRules,
+    ConditionRules,
+    EgressRules,
+    ReleaseRules,
+    StudyRules,
+    VaultRules,
+)
 from synthkit.domain.toml_reading import Section
 
 ON_DOUBT = ("refuse", "officer")
@@ -115,3 +126,50 @@ def read_release_rules(section: Section) -> ReleaseRules:
         allow_non_private=section.flag("allow_non_private"),
         valid_days=section.whole("valid_days"),
     )
+
+
+def read_vault_rules(section: Section) -> VaultRules:
+    """The table [vault]; a vault that is required and that nobody opens is a contradiction."""
+    section.check_keys(required=tuple(field.name for field in fields(VaultRules)))
+    is_required, readers = section.flag("required"), _words(section, "readers", READERS)
+    if is_required and not readers:
+        raise section.error(
+            "is empty, and vault.required = true: nobody could audit or seal a table",
+            "readers",
+            f"name some of {', '.join(READERS)}",
+        )
+    return VaultRules(required=is_required, readers=readers)
+
+
+def read_egress_rules(section: Section, study: Section) -> EgressRules:
+    """The table [egress]; no recipient and no file go together, and a federation sends weights."""
+    section.check_keys(required=tuple(field.name for field in fields(EgressRules)))
+    recipients, files = section.texts("recipients"), _words(section, "files", KINDS_OF_FILE)
+    is_named = all(name == name.strip() and name and name.isprintable() for name in recipients)
+    if not is_named or len(set(recipients)) != len(recipients):
+        raise section.error("must list recipients, each once", "recipients")
+    if ANYONE in recipients and len(recipients) > 1:
+        raise section.error(
+            f'names recipients beside "{ANYONE}", which is anyone', "recipients", "write either"
+        )
+    if bool(recipients) != bool(set(files) - {"weights"}):
+        raise section.error(
+            "contradicts egress.files: one lets something leave, the other nothing",
+            "recipients",
+            "write [] in both to let no release leave",
+        )
+    if "weights" not in files and study.whole("min_sites") > 1:
+        raise section.error(
+            "leaves out weights, and study.min_sites demands a federation, which sends them",
+            "files",
+            'add "weights", or lower study.min_sites to 1',
+        )
+    return EgressRules(recipients=recipients, files=files)
+
+
+def _words(section: Section, name: str, known: tuple[str, ...]) -> tuple[str, ...]:
+    """A list of known words, each once."""
+    words = section.texts(name)
+    if len(set(words)) != len(words) or not set(words) <= set(known):
+        raise section.error("must list known words, each once", name, f"of {', '.join(known)}")
+    return words

@@ -13,13 +13,23 @@ from synthkit.domain.policy import (
     ANY_COLUMN,
     AuditRules,
     ConditionRules,
+    EgressRules,
     ReleaseRules,
     SitePolicy,
     StudyRules,
+    VaultRules,
 )
 
 MEANINGLESS_EPSILON = 15.0
 """Beyond it the odds may rise more than three million times."""
+
+KIND_WORDS = {
+    "table": "released tables",
+    "records": "released records of visits",
+    "annex": "further files in a release",
+    "audit-page": "redacted audit pages",
+    "weights": "weights and noisy tables of a federated study",
+}
 
 OFFICER = {
     "inconclusive": "a privacy officer may release it on the differential-privacy guarantee alone; "
@@ -41,6 +51,7 @@ def explain_policy(policy: SitePolicy) -> str:
         _condition_words(policy.conditions),
         _audit_words(policy.audit),
         _release_words(policy.release),
+        _keeping_words(policy.vault, policy.egress),
         _wrapped(
             "Whatever a rule does not allow is refused, and the refusal names the rule. What a study may ask "
             "is decided before training begins; nobody outside this site can change it.",
@@ -55,8 +66,14 @@ def _heading(policy: SitePolicy) -> str:
         f"Policy {policy.name} for the patients of {policy.asset}\n"
         f"Digest {policy.digest}\n"
         f"In force through {policy.expires.isoformat()}; from the day after, everything is refused "
-        "(policy.expires)."
+        "(policy.expires).\n" + _signed_words(policy.signed)
     )
+
+
+def _signed_words(signed: bool) -> str:
+    if signed:
+        return "No command acts on it without a trusted officer's signature (policy.signed)."
+    return "A single site's commands act on it unsigned, a federation's never (policy.signed)."
 
 
 def _asset_words(policy: SitePolicy) -> str:
@@ -149,10 +166,28 @@ def _release_words(rules: ReleaseRules) -> str:
         f"PASS: {eyes}, and the table may leave (release.four_eyes).",
         f"INCONCLUSIVE: {_on_doubt('inconclusive', rules.inconclusive)} (release.inconclusive).",
         f"FAIL: {_on_doubt('fail', rules.fail)} (release.fail).",
-        "INVALID: the table stays; the test itself has to be repaired and run again. No rule changes this.",
+        "INVALID: the table stays; the test has to be repaired and run again. No rule changes this.",
         f"A table made without differential privacy {private} (release.allow_non_private).",
         f"An approval lapses after {rules.valid_days} days (release.valid_days).",
     )
+
+
+def _keeping_words(vault: VaultRules, egress: EgressRules) -> str:
+    readers = f"the key of {' or '.join(vault.readers)}" if vault.readers else "no key at all"
+    plain = "never plain" if vault.required else "or plain"
+    return _block(
+        "Where a table lies until it leaves, and who may have it",
+        f"Encrypted in a vault, {plain} (vault.required). A vault opens with {readers} (vault.readers); "
+        "whoever may read the model's folder draws the rows again.",
+        egress_words(egress),
+    )
+
+
+def egress_words(rules: EgressRules) -> str:
+    """What may leave, and to whom, in two sentences; also for the page of an audit."""
+    kinds = "; ".join(KIND_WORDS[kind] for kind in rules.files) or "nothing"
+    whom = "anyone" if rules.is_for_anyone else "; ".join(rules.recipients) or "nobody"
+    return f"What may leave: {kinds} (egress.files). A release may be given to: {whom} (egress.recipients)."
 
 
 def _on_doubt(name: str, choice: str) -> str:

@@ -95,6 +95,7 @@ class Part:
 class BundleManifest:
     """Everything a recipient must be able to check; sealed with the sealing site's key.
 
+    `table_digest` and `rows` are of the table, or of records of visits over both files and of the visits'.
     `epsilon_disjoint` holds when no patient is at two hospitals, `epsilon_worst_overlap` when one
     patient is at all of them. Both None: the generator was trained without DP.
     """
@@ -118,6 +119,8 @@ class BundleManifest:
     version: str
     conditions: ConditionStatement | None = None
     """The public conditions the rows were generated under; None, and then left out: none."""
+    recipient: str = ""
+    """Who it is for; empty, and then left out: whoever is given it."""
 
     @property
     def digest(self) -> str:
@@ -129,6 +132,7 @@ class BundleManifest:
         conditional = {"conditions": self.conditions.to_json()} if self.conditions else {}
         return {
             **conditional,
+            **({"recipient": self.recipient} if self.recipient else {}),
             "format": 1,
             "release": self.release,
             "study": self.study,

@@ -54,6 +54,7 @@ class TrainingPlan:
     `noise_multiplier * max_grad_norm` to the sum. One more round then buys, by one Gaussian mechanism of
     `prior_noise_multiplier`, the bounded per-patient statistics that the generator's prior is fitted to;
     with 0 rounds, those that all of it is fitted to, and the figures of the steps say nothing.
+    `prior_first`: that round comes before the others, for a generator that starts from what it buys.
 
     `encoder` says where a frozen encoder comes from: "public" (weights of `encoder_digest`, of no patient
     here), "random" (fixed features, nothing learnt), or "dp" (the whole generator first takes `encoder_steps`
@@ -74,6 +75,7 @@ class TrainingPlan:
     encoder_digest: str = ""
     encoder_steps: int = 0
     encoder_noise_multiplier: float = 0.0
+    prior_first: bool = False
 
     def __post_init__(self) -> None:
         if self.rounds < 0 or self.local_steps < 0 or (self.rounds == 0) != (self.local_steps == 0):
@@ -82,6 +84,8 @@ class TrainingPlan:
             raise InputError("max_grad_norm and learning_rate must be positive")
         if not 0 < self.delta < 1:
             raise InputError("delta must be within (0, 1)")
+        if self.prior_first and not self.rounds:
+            raise InputError("prior_first goes with a training by steps")
         self._check_encoder()
         self.total_events()
 
@@ -112,7 +116,7 @@ class TrainingPlan:
 
     def is_prior_round(self, server_round: int) -> bool:
         """Whether this round (counted from 1) fits the prior instead of training."""
-        return server_round == self.server_rounds
+        return server_round == (1 if self.prior_first else self.server_rounds)
 
     def round_events(self, server_round: int) -> tuple[PrivacyEvent, ...]:
         """What one round (counted from 1) costs a site.
@@ -159,16 +163,17 @@ class TrainingPlan:
             "delta": self.delta,
             "learning_rate": self.learning_rate,
             "hyperparameters": dict(self.hyperparameters),
-            **self._encoder_to_json(),
+            **self._departures(),
         }
 
-    def _encoder_to_json(self) -> JsonObject:
+    def _departures(self) -> JsonObject:
         """What departs from the default alone: a plan without a frozen encoder keeps its old digest."""
         values: JsonObject = {
             "encoder": self.encoder,
             "encoder_digest": self.encoder_digest,
             "encoder_steps": self.encoder_steps,
             "encoder_noise_multiplier": self.encoder_noise_multiplier,
+            "prior_first": self.prior_first,
         }
         return {name: value for name, value in values.items() if value != getattr(TrainingPlan, name)}
 

@@ -2,7 +2,8 @@
 
 Knows the sealed manifest, its parts and the approvals so far; trusts no key. Rules kept here: a
 candidate exists only if its parts and claims hold; its folder is read with the same suspicion as a
-bundle, because several people pass it on.
+bundle, because several people pass it on; what was drawn out of a vault lies in that vault, in the folder
+too, until the bundle is written.
 """
 
 from collections.abc import Mapping
@@ -13,18 +14,22 @@ from synthkit.domain.canonical import JsonObject, canonical_json
 from synthkit.domain.release import BundleManifest, SiteStatement
 from synthkit.errors import BundleError, InputError, SynthkitError
 from synthkit.release import claims, framing
+from synthkit.release.contents import DRAWN
 from synthkit.release.documents import read_approval, read_manifest, read_statement
-from synthkit.release.signing import check_envelope
+from synthkit.release.signing import SigningKey, check_envelope
+from synthkit.release.vault import read_vault, unlock
 
 _HEADER_FILE = "candidate.json"
 _PARTS_FOLDER = "parts"
+_VAULT_FILE = "drawn.vault"
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Candidate:
     """A sealed release on its way through the approvals.
 
-    `four_eyes` names the sites whose rules, as of an approval so far, ask for two officers.
+    `four_eyes` names the sites whose rules, as of an approval so far, ask for two officers. `vault` holds the
+    bytes of the vault that the drawn parts came out of; empty: they lie plain.
     """
 
     envelope: JsonObject
@@ -33,6 +38,7 @@ class Candidate:
     parts: Mapping[str, bytes]
     approvals: tuple[JsonObject, ...] = ()
     four_eyes: frozenset[str] = field(default=frozenset())
+    vault: bytes = b""
 
     def __repr__(self) -> str:
         return f"Candidate(release={self.manifest.release!r}, missing={self.missing!r})"
@@ -83,18 +89,25 @@ class Candidate:
         except OSError as error:
             raise InputError("cannot be written", where=folder.name, fix="check the folder") from error
         for name, data in self.parts.items():
-            framing.write_atomic(folder / _PARTS_FOLDER / name, data, overwrite=True)
+            if not (self.vault and name in DRAWN):
+                framing.write_atomic(folder / _PARTS_FOLDER / name, data, overwrite=True)
+        if self.vault:
+            framing.write_atomic(folder / _PARTS_FOLDER / _VAULT_FILE, self.vault, overwrite=True)
         document = {**self.header(), "four_eyes": sorted(self.four_eyes)}
         framing.write_atomic(folder / _HEADER_FILE, canonical_json(document), overwrite=True)
 
     @classmethod
-    def read(cls, folder: Path) -> "Candidate":
+    def read(cls, folder: Path, key: SigningKey | None = None) -> "Candidate":
         """Read a candidate's folder back, and check it again.
 
+        Args:
+            folder: What `write` wrote.
+            key: A reader's key, for a candidate whose drawn parts lie in a vault.
+
         Raises:
-            InputError: A file is missing.
+            InputError: A file is missing, or a key.
             BundleError: A file was altered.
-            SignatureError: A signature is wrong.
+            SignatureError: A signature is wrong, or the vault does not open with this key.
         """
         document = framing.parse_canonical(framing.read_bytes(folder / _HEADER_FILE), where=_HEADER_FILE)
         if set(document) != {"manifest", "approvals", "four_eyes"}:
@@ -105,11 +118,20 @@ class Candidate:
         envelope = check_envelope(document["manifest"], "manifest")
         manifest = read_manifest(envelope["document"])
         names = [part.name for part in manifest.parts]
-        parts = {name: framing.read_bytes(folder / _PARTS_FOLDER / name) for name in names}
+        vault = _read_if_there(folder / _PARTS_FOLDER / _VAULT_FILE)
+        drawn = _open(vault, key) if vault else {}
+        parts = {
+            name: drawn[name] if name in drawn else framing.read_bytes(folder / _PARTS_FOLDER / name)
+            for name in names
+        }
         for one in approvals:
             read_approval(check_envelope(one, "approval")["document"])
         return build_candidate(
-            envelope, parts, approvals=tuple(approvals), four_eyes=frozenset(map(str, four_eyes))
+            envelope,
+            parts,
+            approvals=tuple(approvals),
+            four_eyes=frozenset(map(str, four_eyes)),
+            vault=vault,
         )
 
 
@@ -119,6 +141,7 @@ def build_candidate(
     *,
     approvals: tuple[JsonObject, ...] = (),
     four_eyes: frozenset[str] = frozenset(),
+    vault: bytes = b"",
 ) -> Candidate:
     """A candidate whose parts and claims hold; see `claims` for what is raised."""
     manifest = read_manifest(envelope["document"])
@@ -136,6 +159,7 @@ def build_candidate(
         parts=dict(parts),
         approvals=approvals,
         four_eyes=four_eyes,
+        vault=vault,
     )
 
 
@@ -144,8 +168,25 @@ def _check_folder(folder: Path, manifest: BundleManifest) -> None:
     if not (folder / _HEADER_FILE).exists():
         return
     try:
-        held = Candidate.read(folder).manifest.digest
+        document = framing.parse_canonical(framing.read_bytes(folder / _HEADER_FILE), where=_HEADER_FILE)
+        held = read_manifest(check_envelope(document.get("manifest"), "manifest")["document"]).digest
     except SynthkitError:
         held = ""
     if held != manifest.digest:
         raise InputError("holds another candidate", where=folder.name, fix="choose an empty folder")
+
+
+def _read_if_there(path: Path) -> bytes:
+    return framing.read_bytes(path) if path.is_file() else b""
+
+
+def _open(vault: bytes, key: SigningKey | None) -> dict[str, bytes]:
+    """What lies in a candidate's vault; nothing but drawn parts."""
+    if key is None:
+        raise InputError(
+            "the candidate's table is locked", where=_VAULT_FILE, fix="give a reader's own key: --vault-key"
+        )
+    files = unlock(read_vault(vault, where=_VAULT_FILE), key, where=_VAULT_FILE)
+    if not set(files) <= set(DRAWN):
+        raise BundleError("holds more than what was drawn", where=_VAULT_FILE, fix="seal it again")
+    return files

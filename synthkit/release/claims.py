@@ -5,9 +5,7 @@ the writer runs the same checks before sealing that the reader runs on arrival; 
 manifest is believed that a statement, a hash or a count could contradict.
 """
 
-import csv
 import datetime as dt
-import io
 import json
 from collections.abc import Mapping, Sequence
 
@@ -16,11 +14,13 @@ from synthkit.domain.canonical import JsonObject, canonical_json, digest_of, sha
 from synthkit.domain.policy import ConditionRules, ReleaseRules
 from synthkit.domain.release import Approval, BundleManifest, Decision, SiteStatement
 from synthkit.errors import BundleError, ReleaseRefusedError
+from synthkit.release.contents import names_of, read_drawn
 from synthkit.release.documents import quoted
 from synthkit.release.gate import DECISION_FOR, check_conditions, decide, is_written_reason
 
-TABLE, SCHEMA, AUDIT, README = "table.csv", "schema.json", "audit.json", "README.txt"
-REQUIRED_PARTS = (TABLE, SCHEMA, AUDIT, README)
+SCHEMA, AUDIT, README = "schema.json", "audit.json", "README.txt"
+REQUIRED_PARTS = (SCHEMA, AUDIT, README)
+"""What every release has beside what was drawn (`contents`)."""
 
 
 def policy_part(site: str) -> str:
@@ -41,15 +41,18 @@ def check_parts(manifest: BundleManifest, parts: Mapping[str, bytes]) -> None:
     missing = [name for name in REQUIRED_PARTS if name not in parts]
     if missing or [part.name for part in manifest.parts] != list(parts):
         raise BundleError("the parts are not those of a release", where="manifest")
+    names_of(parts)
     for part in manifest.parts:
         data = parts[part.name]
         if len(data) != part.size_bytes or sha256_hex(data) != part.sha256:
             raise BundleError("was altered: its hash differs", where=part.name, fix="fetch it again")
-    if sha256_hex(parts[TABLE]) != manifest.table_digest:
+    schema = _read_json(parts[SCHEMA], SCHEMA)
+    drawn = read_drawn(parts, schema)
+    if drawn.digest != manifest.table_digest:
         raise BundleError("the table is not the one in table_digest", where="manifest")
-    if digest_of(_read_json(parts[SCHEMA], SCHEMA)) != manifest.schema_digest:
+    if digest_of(schema) != manifest.schema_digest:
         raise BundleError("the schema is not the one in schema_digest", where="manifest")
-    if count_rows(parts[TABLE]) != manifest.rows:
+    if drawn.rows != manifest.rows:
         raise BundleError("the number of rows differs from the table's", where="manifest")
 
 
@@ -166,7 +169,7 @@ def read_rules(statement: SiteStatement, parts: Mapping[str, bytes]) -> ReleaseR
     Raises:
         BundleError: The part is not the policy whose digest the site states.
     """
-    policy = _enclosed_policy(statement, parts)
+    policy = enclosed_policy(statement, parts)
     if policy is None:
         return None
     try:
@@ -182,7 +185,7 @@ def read_condition_rules(statement: SiteStatement, parts: Mapping[str, bytes]) -
     Raises:
         BundleError: The part is not the policy whose digest the site states, or the rules are malformed.
     """
-    policy = _enclosed_policy(statement, parts)
+    policy = enclosed_policy(statement, parts)
     if policy is None or "conditions" not in policy:
         return None
     try:
@@ -192,8 +195,12 @@ def read_condition_rules(statement: SiteStatement, parts: Mapping[str, bytes]) -
         raise BundleError("its rules for conditions are malformed", where=where) from error
 
 
-def _enclosed_policy(statement: SiteStatement, parts: Mapping[str, bytes]) -> JsonObject | None:
-    """The site's policy as the bundle carries it, if it does."""
+def enclosed_policy(statement: SiteStatement, parts: Mapping[str, bytes]) -> JsonObject | None:
+    """The site's policy as the bundle carries it, if it does.
+
+    Raises:
+        BundleError: The part is not the policy whose digest the site states.
+    """
     name = policy_part(statement.site)
     if name not in parts:
         return None
@@ -206,28 +213,6 @@ def _enclosed_policy(statement: SiteStatement, parts: Mapping[str, bytes]) -> Js
 def audit_part(statements: Sequence[SiteStatement]) -> bytes:
     """The coarse audits by site, as the bundle's `audit.json`."""
     return canonical_json({statement.site: statement.audit for statement in statements})
-
-
-def count_rows(table: bytes) -> int:
-    """Rows of a CSV table, without its header.
-
-    Raises:
-        BundleError: Not CSV in UTF-8, or rows of different widths.
-    """
-    lines = io.TextIOWrapper(io.BytesIO(table), encoding="utf-8", newline="")
-    try:
-        reader = csv.reader(lines, strict=True)
-        width = len(next(reader, ()))
-        rows = 0
-        for row in reader:
-            rows += 1
-            if len(row) != width and (row or width != 1):
-                raise BundleError("rows of different widths", where=TABLE)
-    except (csv.Error, ValueError) as error:
-        raise BundleError("not a CSV table in UTF-8", where=TABLE) from error
-    if width == 0:
-        raise BundleError("has no columns", where=TABLE)
-    return rows
 
 
 def _check_against_rules(

@@ -49,6 +49,8 @@ def read_manifest(document: JsonObject) -> BundleManifest:
     manifest = _read(BundleManifest.from_json, document, "manifest")
     for name in ("release", "study", "generator", "version"):
         _check_text(getattr(manifest, name), name, "manifest")
+    if manifest.recipient != "":
+        _check_text(manifest.recipient, "recipient", "manifest")
     for name in ("study_digest", "model_digest", "schema_digest", "table_digest"):
         _check_digest(getattr(manifest, name), name, "manifest")
     for name in ("epsilon_disjoint", "epsilon_worst_overlap", "delta"):

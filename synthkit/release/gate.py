@@ -6,9 +6,12 @@ everything not expressly allowed is refused; an unreadable rule refuses everythi
 INVALID has no exception; each refusal names its rule and the remedy.
 """
 
-from synthkit.domain.audit import Verdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from synthkit.domain.audit import AuditReport, Verdict
 from synthkit.domain.condition_statement import ConditionStatement
-from synthkit.domain.policy import ConditionRules, ReleaseRules
+from synthkit.domain.policy import AuditRules, ConditionRules, ReleaseRules
 from synthkit.domain.policy_check import check_conditions_against_policy
 from synthkit.domain.privacy import EncoderProvenance
 from synthkit.domain.release import Decision
@@ -87,6 +90,53 @@ def check_conditions(
         check_conditions_against_policy(statement, rules)
     except PolicyError as error:
         raise ReleaseRefusedError(error.what, where=where, fix=error.fix) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class CountedAudit:
+    """One audit as the site's ledger recorded it, before anyone saw its verdict."""
+
+    study: str
+    table_digest: str
+    verdict: str
+
+
+def check_counted(report: AuditReport, counted: Sequence[CountedAudit], rules: AuditRules) -> None:
+    """Refuse an audit that the ledger did not count, or one of more attempts than the policy allows.
+
+    Looking at tables until one passes is selection on private data, so only looks that were counted count.
+
+    Args:
+        report: What the audit wrote.
+        counted: Every audit that the ledger recorded of the model's study, under whichever of its names,
+            oldest first.
+        rules: The policy's.
+
+    Raises:
+        ReleaseRefusedError: The ledger knows no such attempt with this verdict, or too many of the study.
+    """
+    judged = (report.table_digest, report.verdict.value)
+    by_name: dict[str, list[tuple[str, str]]] = {}
+    for one in counted:
+        by_name.setdefault(one.study, []).append((one.table_digest, one.verdict))
+    # The attempt's number decides how much of alpha it got: a report of another attempt is another audit.
+    if not any(judged in attempts[report.attempt - 1 : report.attempt] for attempts in by_name.values()):
+        raise ReleaseRefusedError(
+            "the ledger does not know this audit and its verdict [rule audit.max_attempts]",
+            where="--audit",
+            fix="audit with --ledger and --model, which count the attempt",
+        )
+    if len(counted) > rules.max_attempts:
+        # By name and by digest the same study would otherwise have twice its attempts.
+        raise _refused_attempts(rules)
+
+
+def _refused_attempts(rules: AuditRules) -> ReleaseRefusedError:
+    return ReleaseRefusedError(
+        f"more candidates of this study were audited than the {rules.max_attempts} that the policy allows",
+        where="rule audit.max_attempts",
+        fix="train a new model under a new study; this one's attempts are used up",
+    )
 
 
 def is_written_reason(reason: str) -> bool:

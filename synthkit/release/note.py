@@ -21,13 +21,11 @@ def write_note(
     epsilons: tuple[float | None, float | None, float | None],
     expires: dt.date,
     conditions: ConditionStatement | None = None,
+    is_of_records: bool = False,
 ) -> bytes:
     """The note's bytes; `epsilons` are disjoint, worst overlap and delta (all None: trained without DP)."""
     lines = [
-        f"Release {release}: a synthetic table made in the study {study} (generator: {generator}).",
-        "",
-        "table.csv holds rows drawn from a generator, not patients' records. schema.json explains the",
-        "columns; audit.json holds the coarse results of the attacks run against this very table.",
+        *(_describe_records if is_of_records else _describe_table)(release, study, generator),
         "",
         *_describe_conditions(conditions),
         *_describe_privacy(epsilons),
@@ -43,6 +41,26 @@ def write_note(
         "",
     ]
     return "\n".join(lines).encode("utf-8")
+
+
+def _describe_table(release: str, study: str, generator: str) -> list[str]:
+    return [
+        f"Release {release}: a synthetic table made in the study {study} (generator: {generator}).",
+        "",
+        "table.csv holds rows drawn from a generator, not patients' records. schema.json explains the",
+        "columns; audit.json holds the coarse results of the attacks run against this very table.",
+    ]
+
+
+def _describe_records(release: str, study: str, generator: str) -> list[str]:
+    return [
+        f"Release {release}: synthetic records of visits made in the study {study} (generator: {generator}).",
+        "",
+        "records.csv holds visits drawn from a generator, one row for each code, not patients' records;",
+        "patients.csv, where there is one, holds one row for each made patient, under the same numbers.",
+        "schema.json explains the columns and lists the codes; audit.json holds the coarse results of the",
+        "attacks run against these very records.",
+    ]
 
 
 def _describe_conditions(statement: ConditionStatement | None) -> list[str]:

@@ -13,14 +13,18 @@ from pathlib import Path
 from synthkit.domain.canonical import JsonObject, digest_of, sha256_hex
 from synthkit.domain.condition_statement import ConditionStatement
 from synthkit.domain.policy import ReleaseRules
+from synthkit.domain.record_files import RecordFiles
 from synthkit.domain.release import Approval, BundleManifest, Decision, Part, SiteStatement
 from synthkit.errors import BundleError, InputError, ReleaseRefusedError
-from synthkit.release import claims, framing
+from synthkit.release import claims, contents, framing
 from synthkit.release.candidate import Candidate, build_candidate
 from synthkit.release.documents import check_part_name, read_approval, read_statement
+from synthkit.release.egress import check_allowed_egress
 from synthkit.release.gate import decide
 from synthkit.release.note import write_note
+from synthkit.release.revocation import RevocationList
 from synthkit.release.signing import SigningKey, check_envelope, seal_document
+from synthkit.release.standing import check_candidate_stands, check_officer_stands
 from synthkit.release.trust import ROLES_BY_KIND, TrustedKey, TrustStore
 from synthkit.release.verification import approval_order, verify
 
@@ -43,11 +47,13 @@ class ReleaseFacts:
     version: str
     conditions: ConditionStatement | None = None
     """What the rows were generated under; None: nothing."""
+    recipient: str = ""
+    """Who it is for; empty: whoever is given it."""
 
 
 def seal(
     *,
-    table_csv: bytes,
+    table_csv: bytes | RecordFiles,
     parts: Mapping[str, bytes],
     statements: Sequence[JsonObject],
     facts: ReleaseFacts,
@@ -58,7 +64,7 @@ def seal(
     """Bind a table, its schema and the sites' signed statements into one sealed manifest.
 
     Args:
-        table_csv: `SyntheticTable.to_csv_bytes`.
+        table_csv: `SyntheticTable.to_csv_bytes`, or `SyntheticSequences.files` of records of visits.
         parts: `schema.json` (`Schema.to_json`), optionally each site's policy under
             `claims.policy_part(site)`, and anything more that belongs to the release. The audits and
             the note for the recipient are written here.
@@ -91,20 +97,23 @@ def seal(
         epsilons=(disjoint, facts.epsilon_worst_overlap, delta),
         expires=facts.expires,
         conditions=facts.conditions,
+        is_of_records=isinstance(table_csv, RecordFiles),
     )
     all_parts = _collect_parts(table_csv, parts, claims.audit_part(opened), note)
+    schema = framing.parse_canonical(all_parts[claims.SCHEMA], where=claims.SCHEMA)
+    drawn = contents.read_drawn(all_parts, schema)
     manifest = BundleManifest(
         **vars(facts),
-        schema_digest=digest_of(framing.parse_canonical(all_parts[claims.SCHEMA], where=claims.SCHEMA)),
-        table_digest=sha256_hex(table_csv),
-        rows=claims.count_rows(table_csv),
+        schema_digest=digest_of(schema),
+        table_digest=drawn.digest,
+        rows=drawn.rows,
         epsilon_disjoint=disjoint,
         delta=delta,
         statements=tuple(statements),
         parts=tuple(_part(name, data) for name, data in all_parts.items()),
         created=created,
     )
-    claims.check_allowed_conditions(manifest, opened, all_parts)
+    _check_policies(manifest, opened, all_parts)
     return build_candidate(seal_document(manifest.to_json(), "manifest", key, signer), all_parts)
 
 
@@ -118,6 +127,8 @@ def approve(
     requested: Decision | None,
     reason: str,
     now: dt.datetime,
+    trust: TrustStore | None = None,
+    revocations: Sequence[RevocationList] = (),
 ) -> Candidate:
     """Pass one site's statement through the gate and add the officer's signed approval.
 
@@ -130,16 +141,23 @@ def approve(
         requested: What she asks for beyond a PASS; see `gate.decide`.
         reason: Her reason, in one line; needed for anything but a PASS.
         now: The time, with its zone.
+        trust: The keys its recipients trust; None: whether hers is among them is not asked.
+        revocations: What `revocation.read_lists` returned; needs `trust`.
 
     Returns:
         The candidate with her approval added; `missing` says what is still to do.
 
     Raises:
-        ReleaseRefusedError: The gate, or four eyes, refuses.
+        ReleaseRefusedError: The gate, or four eyes, refuses; or the release was revoked.
+        SignatureError: Her key, or one that signed before, is unknown, revoked or another's.
         InputError: The site states nothing here, or the reason is not one printable line.
     """
     statement = candidate.statement(statement_site)
     _check_officer(candidate, statement_site, officer, key)
+    if trust is not None:
+        mine = key.public_key_hex
+        check_officer_stands(mine, officer, statement_site, trust=trust, revocations=revocations)
+        check_candidate_stands(candidate, trust=trust, revocations=revocations)
     if not reason.strip().isprintable():
         raise InputError("the reason is not one printable line", where="reason", fix="leave line breaks out")
     decision = decide(
@@ -165,8 +183,22 @@ def approve(
     return replace(candidate, approvals=tuple(approvals), four_eyes=four_eyes)
 
 
-def export(candidate: Candidate, path: Path) -> None:
+def export(
+    candidate: Candidate,
+    path: Path,
+    *,
+    trust: TrustStore | None = None,
+    revocations: Sequence[RevocationList] = (),
+    today: dt.date | None = None,
+) -> None:
     """Write the one file that leaves, whole or not at all, after reading it as a recipient would.
+
+    Args:
+        candidate: What is to leave, fully approved.
+        path: The file to write.
+        trust: The keys its recipients trust; None: those that the candidate names, which proves no identity.
+        revocations: What `revocation.read_lists` returned.
+        today: The date; None: that of the last approval.
 
     Raises:
         ReleaseRefusedError: An approval is missing.
@@ -182,13 +214,27 @@ def export(candidate: Candidate, path: Path) -> None:
         )
     data = framing.encode(candidate.header(), list(candidate.parts.values()))
     dates = [read_approval(one["document"]).approved.date() for one in candidate.approvals]
-    verify(data, _keys_named_in(candidate), today=max(candidate.manifest.created.date(), *dates))
+    keys = trust if trust is not None else _keys_named_in(candidate)
+    if revocations:
+        check_candidate_stands(candidate, trust=keys, revocations=revocations)
+    last = max(candidate.manifest.created.date(), *dates)
+    verify(data, keys, today=today or last, revocations=revocations)
     framing.write_atomic(path, data)
 
 
-def _collect_parts(table: bytes, given: Mapping[str, bytes], audit: bytes, note: bytes) -> dict[str, bytes]:
-    """All parts in the bundle's order: the four that every release has, then the others by name."""
-    written_here = {claims.TABLE, claims.AUDIT, claims.README} & set(given)
+def _check_policies(
+    manifest: BundleManifest, statements: Sequence[SiteStatement], parts: Mapping[str, bytes]
+) -> None:
+    """Refuse what an enclosed policy does not let leave."""
+    claims.check_allowed_conditions(manifest, statements, parts)
+    check_allowed_egress(manifest, statements, parts)
+
+
+def _collect_parts(
+    table: bytes | RecordFiles, given: Mapping[str, bytes], audit: bytes, note: bytes
+) -> dict[str, bytes]:
+    """All parts in the bundle's order: those that every release has, then the others by name."""
+    written_here = {*contents.DRAWN, claims.AUDIT, claims.README} & set(given)
     if written_here:
         raise InputError("sealing writes this part itself", where=min(written_here), fix="leave it out")
     if claims.SCHEMA not in given:
@@ -197,7 +243,7 @@ def _collect_parts(table: bytes, given: Mapping[str, bytes], audit: bytes, note:
         check_part_name(name)
     others = {name: given[name] for name in sorted(given) if name != claims.SCHEMA}
     fixed = {
-        claims.TABLE: table,
+        **contents.parts_of(table),
         claims.SCHEMA: given[claims.SCHEMA],
         claims.AUDIT: audit,
         claims.README: note,
@@ -237,6 +283,7 @@ def _check_rules(
             fix="approve under the policy in force when the site stated, or seal again",
         )
     claims.check_allowed_conditions(candidate.manifest, (statement,), candidate.parts)
+    check_allowed_egress(candidate.manifest, candidate.statements, candidate.parts)
     if not candidate.manifest.created.date() <= approval.approved.date() <= candidate.manifest.expires:
         raise ReleaseRefusedError(
             "approved before it was sealed, or after it expired",

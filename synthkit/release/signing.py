@@ -14,6 +14,8 @@ from pathlib import Path
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from synthkit.domain.canonical import JsonObject, canonical_json
 from synthkit.errors import InputError, SignatureError
@@ -37,6 +39,8 @@ __all__ = [
 _DOMAIN = b"synthkit envelope 1\n"
 """Separates envelopes from everything else a key of the project signs (training replies, witnesses)."""
 
+_DERIVED = b"synthkit derived key 1\n"
+
 _FIELDS = {"kind": str, "signer": str, "public_key": str, "document": dict, "signature": str}
 
 
@@ -57,6 +61,11 @@ class SigningKey:
     def sign(self, data: bytes) -> bytes:
         """The 64-byte Ed25519 signature of `data` (RFC 8032)."""
         return self._private.sign(data)
+
+    def derive(self, purpose: bytes) -> bytes:
+        """32 secret bytes for another purpose; they reveal nothing of the key (HKDF-SHA256, RFC 5869)."""
+        seed = self._private.private_bytes_raw()
+        return HKDF(algorithm=SHA256(), length=32, salt=None, info=_DERIVED + purpose).derive(seed)
 
     def _pem(self, passphrase: str | None) -> bytes:
         """PKCS8 PEM, encrypted when there is a passphrase."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from synthkit.domain.canonical import JsonObject
 from synthkit.errors import InputError, SignatureError
 
-ROLES = ("site", "officer", "coordinator")
+ROLES = ("site", "officer", "auditor", "coordinator")
 
 ROLES_BY_KIND: dict[str, tuple[str, ...]] = {
     "manifest": ("site",),
@@ -38,7 +38,8 @@ class TrustedKey:
     """One Ed25519 public key (64 lower-case hexadecimal characters), its owner and role.
 
     `site` binds an officer to one hospital: her approvals count for its statements alone. Empty: she
-    may approve for any.
+    may approve for any. An auditor signs nothing. `vault_key` is the X25519 public key (64 lower-case
+    hexadecimal characters) for which vaults are locked that the owner may open; empty: none.
     """
 
     name: str
@@ -46,6 +47,7 @@ class TrustedKey:
     public_key: str
     revoked: bool = False
     site: str = ""
+    vault_key: str = ""
 
     def __post_init__(self) -> None:
         texts = (self.name, self.role, self.public_key, self.site)
@@ -57,12 +59,16 @@ class TrustedKey:
             raise InputError(
                 "public_key is not 64 lower-case hexadecimal characters", where=f"trusted key {self.name!r}"
             )
+        if not isinstance(self.vault_key, str) or not re.fullmatch("(?:[0-9a-f]{64})?", self.vault_key):
+            raise InputError(
+                "vault_key is not 64 lower-case hexadecimal characters", where=f"trusted key {self.name!r}"
+            )
         if not isinstance(self.revoked, bool):
             raise InputError("revoked is true or false", where=f"trusted key {self.name!r}")
 
     def to_json(self) -> JsonObject:
-        """All fields."""
-        return dict(vars(self))
+        """All fields, but no empty vault key."""
+        return {name: value for name, value in vars(self).items() if name != "vault_key" or value}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +136,9 @@ class TrustStore:
             return cls(keys=tuple(TrustedKey(**entry) for entry in document["keys"]))
         except (TypeError, ValueError) as error:
             raise InputError(
-                "an entry is malformed", where=where, fix="name, role, public_key; optional revoked, site"
+                "an entry is malformed",
+                where=where,
+                fix="name, role, public_key; optional revoked, site, vault_key",
             ) from error
 
     @classmethod

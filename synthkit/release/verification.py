@@ -13,11 +13,12 @@ from pathlib import Path
 
 from synthkit.domain.canonical import JsonObject
 from synthkit.domain.policy import ReleaseRules
-from synthkit.domain.release import Approval, BundleManifest, Decision, SiteStatement
-from synthkit.errors import BundleError, ReleaseRefusedError, SignatureError
+from synthkit.domain.record_files import PATIENTS, RECORDS, RecordFiles
+from synthkit.domain.release import Approval, BundleManifest, SiteStatement
+from synthkit.errors import BundleError, InputError, ReleaseRefusedError, SignatureError
 from synthkit.release import framing
+from synthkit.release.caveats import caveats_of
 from synthkit.release.claims import (
-    TABLE,
     check_allowed_conditions,
     check_approval,
     check_encoders,
@@ -26,15 +27,14 @@ from synthkit.release.claims import (
     check_statements,
     read_rules,
 )
+from synthkit.release.contents import TABLE
 from synthkit.release.documents import MAX_STATEMENTS, quoted, read_approval, read_manifest, read_statement
+from synthkit.release.egress import check_allowed_egress
 from synthkit.release.revocation import RevocationList, revocation_of_key, revocations_of_release
 from synthkit.release.signing import check_envelope, open_document
 from synthkit.release.trust import TrustStore
 
 _CLOCK_SKEW_DAYS = 1
-_SOON_DAYS = 14
-_WEAK_EPSILON = 10.0
-"""Above it the bound hardly limits what one patient's data can reveal; said, not refused."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +54,21 @@ class VerifiedRelease:
 
     @property
     def table_csv(self) -> bytes:
-        """The table's canonical CSV bytes."""
+        """The table's canonical CSV bytes.
+
+        Raises:
+            InputError: The release holds records of visits; see `records`.
+        """
+        if TABLE not in self.parts:
+            raise InputError("holds records of visits, not a table", where="release", fix="take both files")
         return self.parts[TABLE]
+
+    @property
+    def records(self) -> RecordFiles | None:
+        """The records' canonical CSV bytes; None: the release holds a table."""
+        if RECORDS not in self.parts:
+            return None
+        return RecordFiles(records=self.parts[RECORDS], patients=self.parts.get(PATIENTS))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +113,8 @@ def verify(
     7. Not expired; neither sealed nor approved in the future.
     8. Epsilon and delta follow from the statements.
     9. No claim of DP over an encoder trained on the patients without DP.
-    10. A table generated under conditions encloses every site's policy, and each allows them.
+    10. A table generated under conditions encloses every site's policy, and each allows them; every enclosed
+        policy lets these kinds of file leave, to this recipient.
     11. Revoked neither by a site that states in it nor by an officer who approved it; no signature by a
         key that its owner or the owner's hospital revoked.
 
@@ -126,7 +140,14 @@ def verify(
         statements=opened.statements,
         approvals=approvals,
         parts=parts,
-        warnings=(*_warnings(opened, approvals, parts), *_idle_revocations(opened)),
+        warnings=caveats_of(
+            opened.manifest,
+            opened.statements,
+            approvals,
+            parts,
+            today=opened.today,
+            revocations=opened.revocations,
+        ),
     )
 
 
@@ -164,6 +185,30 @@ def extract_table(verified: VerifiedRelease, path: Path) -> None:
         InputError: The file exists or cannot be written.
     """
     framing.write_atomic(path, verified.table_csv)
+
+
+def extract_records(verified: VerifiedRelease, path: Path, patients: Path | None) -> None:
+    """Write the records, and the table of their static columns where the release has one.
+
+    Raises:
+        InputError: The release holds a table, a file is not asked for that it has or the other way round, a
+            file exists or cannot be written.
+    """
+    files = verified.records
+    if files is None:
+        raise InputError("holds a table, not records of visits", where="release", fix="leave --patients out")
+    if (files.patients is None) != (patients is None):
+        what = "has no static columns" if files.patients is None else "has static columns, too"
+        fix = "leave --patients out" if files.patients is None else "name a file for them: --patients"
+        raise InputError(what, where="release", fix=fix)
+    framing.write_atomic(path, files.records)
+    if patients is None or files.patients is None:
+        return
+    try:
+        framing.write_atomic(patients, files.patients)
+    except InputError:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def approval_order(envelope: JsonObject) -> tuple[str, str, str]:
@@ -266,6 +311,7 @@ def _check_step_9(opened: _Opened) -> None:
 def _check_step_10(opened: _Opened) -> None:
     try:
         check_allowed_conditions(opened.manifest, opened.statements, opened.parts)
+        check_allowed_egress(opened.manifest, opened.statements, opened.parts)
     except ReleaseRefusedError as error:
         raise BundleError(error.what, where=error.where, fix="ask the site for another release") from error
 
@@ -334,40 +380,6 @@ def _check_officers(site: str, names: Sequence[str], rules: ReleaseRules | None)
         raise BundleError("one officer approves twice", where=where)
     if rules is not None and rules.four_eyes and len(names) < 2:
         raise BundleError("lacks the second officer's approval [rule release.four_eyes]", where=where)
-
-
-def _warnings(opened: _Opened, approvals: Sequence[Approval], parts: Mapping[str, bytes]) -> tuple[str, ...]:
-    """What holds and should still be read before the table is used."""
-    manifest, found = opened.manifest, []
-    if manifest.epsilon_disjoint is None:
-        found.append("trained without differential privacy: no epsilon limits what it reveals")
-    elif (manifest.epsilon_worst_overlap or 0.0) > _WEAK_EPSILON:
-        found.append(f"worst-overlap epsilon is above {_WEAK_EPSILON:g}: a weak bound")
-    for approval in approvals:
-        if approval.decision is Decision.OVERRIDE:
-            found.append(
-                f"the audit at {quoted(approval.site)} FAILed; {quoted(approval.officer)} overrode it"
-            )
-        if approval.decision is Decision.DP_CLAIM:
-            found.append(f"the audit at {quoted(approval.site)} was INCONCLUSIVE; released on its DP claim")
-    for statement in opened.statements:
-        if statement.spend is not None and not statement.ledger_head:
-            found.append(f"{quoted(statement.site)} names no ledger for its spend")
-        if read_rules(statement, parts) is None:
-            found.append(
-                f"the policy of {quoted(statement.site)} is not enclosed: four eyes cannot be checked"
-            )
-    if (manifest.expires - opened.today).days <= _SOON_DAYS:
-        found.append(f"expires on {manifest.expires.isoformat()}")
-    return tuple(found)
-
-
-def _idle_revocations(opened: _Opened) -> tuple[str, ...]:
-    """Lists that name this release and may not revoke it: said, and of no effect."""
-    return tuple(
-        f"{quoted(one.signer)} lists this release as revoked, but neither states in it nor approved it"
-        for one, _ in revocations_of_release(opened.manifest.digest, opened.revocations)
-    )
 
 
 def _count(items: Sequence[JsonObject]) -> list[tuple[int, JsonObject]]:

@@ -39,7 +39,7 @@ def test_share_and_reliability_are_stated_in_words_and_in_the_object(clinic, syn
 
 
 def test_without_conditions_nothing_is_said_of_them(clinic, synthkit):
-    plain = generate(synthkit, "--policy", "strict", "--json")
+    plain = generate(synthkit, "--policy", "standard", "--json")
     assert (plain.code, plain.document["condition_mass"], plain.document["conditions"]) == (0, 1.0, [])
     assert "patients meet" not in plain.err
 
@@ -87,7 +87,7 @@ def test_an_expired_or_missing_policy_refuses_before_the_model_is_opened(clinic,
 def test_a_condition_that_no_row_can_meet_is_bad_input_with_or_without_a_policy(
     clinic, synthkit, text, words
 ):
-    for policy in ((), ("--policy", "strict")):
+    for policy in ((), ("--policy", "standard")):
         answer = generate(synthkit, "--where", text, *policy)
         assert answer.code == 4
         assert words in answer.error

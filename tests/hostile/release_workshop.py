@@ -8,7 +8,15 @@ from pathlib import Path
 
 from synthkit.domain.audit import Verdict
 from synthkit.domain.canonical import JsonObject, canonical_json, digest_of, sha256_hex
-from synthkit.domain.policy import AuditRules, ConditionRules, ReleaseRules, SitePolicy, StudyRules
+from synthkit.domain.policy import (
+    AuditRules,
+    ConditionRules,
+    EgressRules,
+    ReleaseRules,
+    SitePolicy,
+    StudyRules,
+    VaultRules,
+)
 from synthkit.domain.privacy import Budget, DpSgdEvent, EncoderProvenance, PrivacySpend
 from synthkit.domain.release import Approval, Decision, SiteStatement
 from synthkit.release.bundle import Candidate, ReleaseFacts, VerifiedRelease, approve, seal, verify
@@ -32,7 +40,10 @@ CONDITION_RULES = ConditionRules(
 )
 
 
-def policy_of(site: str, rules: ReleaseRules) -> SitePolicy:
+EGRESS_RULES = EgressRules(recipients=("*",), files=("table", "annex"))
+
+
+def policy_of(site: str, rules: ReleaseRules, egress: EgressRules = EGRESS_RULES) -> SitePolicy:
     return SitePolicy(
         name=site,
         asset="heart",
@@ -49,6 +60,9 @@ def policy_of(site: str, rules: ReleaseRules) -> SitePolicy:
         conditions=CONDITION_RULES,
         audit=AuditRules(max_advantage=0.1, alpha=0.05, max_attempts=3),
         release=rules,
+        vault=VaultRules(required=False, readers=("officer",)),
+        egress=egress,
+        signed=False,
         expires=EXPIRES,
     )
 

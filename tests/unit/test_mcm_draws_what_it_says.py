@@ -287,6 +287,7 @@ def test_a_saved_model_draws_the_same_rows(kind, tmp_path):
 def test_without_privacy_effort_grows_with_the_root_of_the_patients():
     small, large = (effort_without_privacy(size, "mcm-sgd") for size in (500, 50_000))
     assert (small.local_steps, large.local_steps) == (300, 3000)
+    assert [effort_without_privacy(size, "mcm-sgd").local_steps for size in (125, 2)] == [150, 50]
     assert (small.sample_rate, large.sample_rate) == (1.0, 0.01)
     assert hyperparameters_without_privacy("mcm-sgd", 500) == {}
     assert hyperparameters_without_privacy("mcm-sgd", 50_000) == {"blur": 0.0, "masks": 4}

@@ -103,6 +103,29 @@ def test_couplings_are_a_function_of_the_tables():
     assert not torch.equal(learnt(1), learnt(1, tables.roll(1)))
 
 
+def test_cells_that_noise_pushed_below_zero_do_not_run_away():
+    """Their own negative weight would turn a step towards them into one away from them, ever larger."""
+    shares = torch.tensor([0.6, 0.38, 0.02, 0.5, 0.5])
+    layout = Layout(names=("a", "b"), states=(3, 2))
+    tables = torch.outer(shares, shares)
+    tables[2, 3] = tables[3, 2] = -0.004  # of 0.01: less than nobody
+    tables[2, 4] = tables[4, 2] = 0.024
+    tables.diagonal().copy_(shares)
+    model, chains = fit_pairwise(
+        tables, layout, variance=0.01, chains=4000, sweeps=300, progress=lambda _: None
+    )
+    assert model.couplings.isfinite().all()
+    assert model.couplings[2, 3] < model.couplings[2, 4]
+    assert (model.couplings.abs() < 6).all()
+    found = counted_pairs(chains)
+    assert found[2, 3] < 0.004
+    assert found[2, 4] == pytest.approx(0.02, abs=0.006)
+
+
+def counted_pairs(chains):
+    return chains.tables().numpy()
+
+
 def test_the_fit_is_a_function_of_weights_and_tables():
     """Whatever torch's and numpy's global state are."""
 

@@ -3,15 +3,19 @@
 import itertools
 import json
 import pickletools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from small_ward import WARD, ward_model
 
+from synthkit.domain.layout import PatientStates
 from synthkit.domain.privacy import DpSgdEvent, EncoderProvenance
+from synthkit.domain.schema import Column, Kind, Schema
 from synthkit.errors import InputError
 from synthkit.privacy.accounting import spend_of
-from synthkit.training.artefact import HEADER, WEIGHTS, Model, load_model, save_model
+from synthkit.privacy.mechanisms import tables_statistic
+from synthkit.training.artefact import HEADER, WEIGHTS, Model, load_model, new_generator, save_model
 from synthkit.training.synthesis import synthesize
 
 EVENT = DpSgdEvent(noise_multiplier=2.0, sample_rate=0.1, steps=10)
@@ -161,3 +165,40 @@ def test_where_nothing_can_be_written_nothing_is_left(tmp_path):
             save_model(make_model(), target)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     assert (tmp_path / "file").read_text() == "mine"
+
+
+FOLLOW_UP = Schema(
+    columns=(
+        Column(name="sex", kind=Kind.BINARY, categories=("0", "1")),
+        Column(name="days", kind=Kind.DURATION, minimum=1, maximum=40),
+        Column(name="died", kind=Kind.EVENT, categories=("0", "1")),
+    )
+)
+
+
+def mcm_of(**changes):
+    quick = {"hidden": 4, "chains": 50, "sweeps": 2, "fit_steps": 1, **changes}
+    generator = new_generator("mcm", FOLLOW_UP, quick, seed=0)
+    rows = PatientStates.one_row_each(np.random.default_rng(0).integers(0, 2, (100, 3)))
+    generator.set_tables(tables_statistic(generator.to_buy(rows), generator.bought))
+    generator.fit(sites=1.0, pair_noise=1.0, single_noise=1.0)
+    return replace(make_model(), schema=FOLLOW_UP, generator=generator.eval())
+
+
+def test_a_model_of_time_and_event_together_comes_back(tmp_path):
+    model = mcm_of()
+    save_model(model, tmp_path / "model")
+    back = load_model(tmp_path / "model")
+    assert back.generator.bought == model.generator.bought
+    assert back.generator.bought.width == back.generator.layout.width + 16
+    assert synthesize(back, 300, seed=5).table.digest == synthesize(model, 300, seed=5).table.digest
+
+
+def test_a_model_saved_before_time_and_event_were_bought_together_comes_back(tmp_path):
+    """Its header does not name the setting, and its tables are of single columns alone."""
+    model = mcm_of(time_groups=0)
+    save_model(model, tmp_path / "model")
+    rewrite(tmp_path / "model", lambda header: header["hyperparameters"].pop("time_groups"))
+    back = load_model(tmp_path / "model")
+    assert back.generator.bought == back.generator.layout
+    assert synthesize(back, 300, seed=5).table.digest == synthesize(model, 300, seed=5).table.digest

@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 
 from synthkit.domain.documents import policy_from_toml
-from synthkit.domain.policy import AuditRules, ConditionRules, ReleaseRules, StudyRules
+from synthkit.domain.policy import (
+    AuditRules,
+    ConditionRules,
+    EgressRules,
+    ReleaseRules,
+    StudyRules,
+    VaultRules,
+)
 from synthkit.domain.policy_diff import (
     LOOSER_WHEN_HIGHER,
     LOOSER_WITH_MORE,
@@ -21,7 +28,14 @@ from synthkit.domain.policy_diff import (
 from synthkit.domain.privacy import Budget
 
 POLICIES = Path(__file__).parents[2] / "policies"
-STANDARD = policy_from_toml((POLICIES / "standard.toml").read_text("utf-8"), "standard")
+SHIPPED = policy_from_toml((POLICIES / "standard.toml").read_text("utf-8"), "standard")
+STANDARD = replace(
+    SHIPPED,
+    signed=True,
+    vault=replace(SHIPPED.vault, required=True),
+)
+"""The standard policy, signed and with its vault required, so that every rule can be loosened."""
+
 STRICT = policy_from_toml((POLICIES / "strict.toml").read_text("utf-8"), "strict")
 
 
@@ -52,11 +66,15 @@ LOOSER = {
     "release.four_eyes": changed("release", four_eyes=False),
     "release.allow_non_private": changed("release", allow_non_private=True),
     "release.valid_days": changed("release", valid_days=400),
+    "vault.required": changed("vault", required=False),
+    "egress.files": changed("egress", files=(*STANDARD.egress.files, "annex")),
+    "policy.signed": replace(STANDARD, signed=False),
 }
 
 
 def test_every_rule_has_exactly_one_direction():
     tables = {"study": StudyRules, "conditions": ConditionRules, "audit": AuditRules, "release": ReleaseRules}
+    tables |= {"vault": VaultRules, "egress": EgressRules}
     rules = {f"{table}.{field.name}" for table, kind in tables.items() for field in fields(kind)}
     known = [LOOSER_WHEN_HIGHER, STRICTER_WHEN_HIGHER, LOOSER_WITH_MORE, OFFICER_IS_LOOSER, NO_DIRECTION]
     assert sum(map(len, known)) == len(frozenset().union(*known))

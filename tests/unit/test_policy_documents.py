@@ -8,7 +8,14 @@ from dataclasses import fields, replace
 import pytest
 
 from synthkit.domain.documents import policy_from_toml, study_from_toml
-from synthkit.domain.policy import AuditRules, ConditionRules, ReleaseRules, StudyRules
+from synthkit.domain.policy import (
+    AuditRules,
+    ConditionRules,
+    EgressRules,
+    ReleaseRules,
+    StudyRules,
+    VaultRules,
+)
 from synthkit.domain.policy_check import check_study_against_policy
 from synthkit.domain.policy_words import explain_policy
 from synthkit.domain.schema import Column, Kind, Provenance, Schema
@@ -17,6 +24,7 @@ from synthkit.errors import InputError, PolicyError
 POLICY = """
 [policy]
 name = "ward"
+signed = false
 expires = 2030-12-31
 [asset]
 name = "heart-patients"
@@ -45,10 +53,17 @@ fail = "refuse"
 four_eyes = true
 allow_non_private = false
 valid_days = 90
+[vault]
+required = false
+readers = ["officer"]
+[egress]
+recipients = ["registry"]
+files = ["table", "weights"]
 """
 
 RULES = [
     "policy.name",
+    "policy.signed",
     "policy.expires",
     "asset.name",
     "asset.epsilon",
@@ -57,6 +72,8 @@ RULES = [
     *(f"conditions.{field.name}" for field in fields(ConditionRules)),
     *(f"audit.{field.name}" for field in fields(AuditRules)),
     *(f"release.{field.name}" for field in fields(ReleaseRules)),
+    *(f"vault.{field.name}" for field in fields(VaultRules)),
+    *(f"egress.{field.name}" for field in fields(EgressRules)),
 ]
 
 
@@ -94,6 +111,9 @@ def test_every_rule_reaches_its_field():
         "allow_non_private": False,
         "valid_days": 90,
     }
+    assert vars(policy.vault) == {"required": False, "readers": ("officer",)}
+    assert vars(policy.egress) == {"recipients": ("registry",), "files": ("table", "weights")}
+    assert policy.signed is False
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -105,7 +125,9 @@ def test_a_missing_rule_is_a_refusal_not_a_default(rule):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("table", ["policy", "asset", "study", "conditions", "audit", "release"])
+@pytest.mark.parametrize(
+    "table", ["policy", "asset", "study", "conditions", "audit", "release", "vault", "egress"]
+)
 def test_a_missing_table_is_a_refusal(table):
     with pytest.raises(PolicyError) as caught:
         policy_from_toml(re.sub(rf"(?ms)^\[{table}\]\n.*?(?=^\[|\Z)", "", POLICY), "p.toml")
@@ -154,6 +176,17 @@ def test_a_missing_table_is_a_refusal(table):
         ("release.fail", 'fail = "release"', "refuse, officer"),
         ("release.four_eyes", "four_eyes = 1", "true or false"),
         ("release.valid_days", "valid_days = 0", "at least 1"),
+        ("policy.signed", 'signed = "yes"', "true or false"),
+        ("vault.required", "required = 1", "true or false"),
+        ("vault.readers", 'readers = ["janitor"]', "officer, auditor, site"),
+        ("vault.readers", 'readers = ["officer", "officer"]', "each once"),
+        ("vault.readers", 'readers = "officer"', "list"),
+        ("egress.recipients", "recipients = []", "contradicts egress.files"),
+        ("egress.recipients", 'recipients = ["*", "registry"]', "anyone"),
+        ("egress.recipients", 'recipients = ["registry", "registry"]', "each once"),
+        ("egress.recipients", 'recipients = [" "]', "each once"),
+        ("egress.files", 'files = ["table", "weights", "rows"]', "table, records, annex"),
+        ("egress.files", 'files = ["table"]', "study.min_sites"),
     ],
 )
 def test_a_rule_out_of_range_is_refused_by_name(rule, line, words):
@@ -201,6 +234,11 @@ def test_the_explanation_reacts_to_every_rule(rule):
         "release.four_eyes": "four_eyes = false",
         "release.allow_non_private": "allow_non_private = true",
         "release.valid_days": "valid_days = 30",
+        "policy.signed": "signed = true",
+        "vault.required": "required = true",
+        "vault.readers": 'readers = ["officer", "auditor"]',
+        "egress.recipients": 'recipients = ["*"]',
+        "egress.files": 'files = ["table", "records", "weights"]',
     }[rule]
 
     def words(text: str) -> str:
@@ -333,6 +371,17 @@ def test_the_deciding_rule_is_named(rule, old, new, epsilon, today):
     assert caught.value.rule == rule
     assert caught.value.exit_code == 1
     assert "\n" not in str(caught.value)
+
+
+def test_a_study_of_several_sites_is_refused_where_weights_may_not_leave():
+    text = POLICY.replace("min_sites = 2", "min_sites = 1")
+    text = text.replace('files = ["table", "weights"]', 'files = ["table"]')
+    policy, study = policy_from_toml(text, "p"), study_from_toml(STUDY, "d", schema=SCHEMA)
+    with pytest.raises(PolicyError, match="none may leave this site") as caught:
+        check_study_against_policy(study, policy, planned_epsilon=3.0, today=TODAY)
+    assert caught.value.rule == "egress.files"
+    alone = replace(study, roster=study.roster[:1])
+    check_study_against_policy(alone, policy, planned_epsilon=3.0, today=TODAY)
 
 
 def test_bounds_read_off_the_data_are_refused():

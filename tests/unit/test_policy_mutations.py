@@ -7,6 +7,7 @@ from typing import NamedTuple
 import pytest
 
 from synthkit.domain.documents import policy_from_toml
+from synthkit.domain.policy_check import check_egress_against_policy
 from synthkit.errors import PolicyError
 
 POLICIES = Path(__file__).parents[2] / "policies"
@@ -41,6 +42,7 @@ def rules_of(policy):
 
 
 RULES = [rule for policy in TEXTS for rule in rules_of(policy)]
+TABLES = ("policy", "asset", "study", "conditions", "audit", "release", "vault", "egress")
 NO_RULE_HAS = ("{}", "[[1]]", "1979-05-27T07:32:00Z", "[true]", "nan", "-inf")
 """Values of a type that no rule has."""
 
@@ -54,7 +56,7 @@ def refusal(text):
 
 def test_the_mutations_reach_every_rule():
     assert set(TEXTS) == {"demo", "single-site", "standard", "strict"}
-    assert len(RULES) == 24 * len(TEXTS)
+    assert len(RULES) == 29 * len(TEXTS)
     for name, text in TEXTS.items():
         policy_from_toml(text, name)
 
@@ -79,7 +81,7 @@ class TestOneRule:
 
 
 @pytest.mark.parametrize("name", TEXTS)
-@pytest.mark.parametrize("table", ["policy", "asset", "study", "conditions", "audit", "release"])
+@pytest.mark.parametrize("table", TABLES)
 def test_a_table_missing_misspelt_or_twice(name, table):
     head, _, tail = TEXTS[name].partition(f"[{table}]\n")
     rest = re.sub(r"\A.*?(?=^\[|\Z)", "", tail, flags=re.DOTALL | re.MULTILINE)
@@ -100,6 +102,13 @@ CONTRADICTIONS = {
     "columns allowed, and none counted": ({"max_columns": "0"}, "conditions.max_columns"),
     "columns counted, and none allowed": ({"allowed_columns": "[]"}, "conditions.max_columns"),
     "every column, and one": ({"allowed_columns": '["*", "age"]'}, "conditions.allowed_columns"),
+    "a vault that nobody opens": ({"required": "true", "readers": "[]"}, "vault.readers"),
+    "files leave, and nobody may have them": ({"recipients": "[]"}, "egress.recipients"),
+    "a recipient, and no file leaves": ({"files": '["weights"]'}, "egress.recipients"),
+    "anyone, and one by name": ({"recipients": '["*", "registry"]'}, "egress.recipients"),
+    "a federation whose weights stay": ({"min_sites": "2", "files": '["table"]'}, "egress.files"),
+    "an unknown kind of file": ({"files": '["table", "weights", "rows"]'}, "egress.files"),
+    "an unknown reader": ({"readers": '["everybody"]'}, "vault.readers"),
     "a generator twice": ({"allowed_generators": '["medvae", "medvae"]'}, "study.allowed_generators"),
 }
 
@@ -121,3 +130,14 @@ def test_conditions_can_be_forbidden_altogether(name):
     text = re.sub(r"(?m)^allowed_columns = .*$", "allowed_columns = []", text)
     rules = policy_from_toml(text, name).conditions
     assert (rules.max_columns, rules.allowed_columns, rules.allows("age")) == (0, (), False)
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_egress_can_be_forbidden_altogether(name):
+    text = re.sub(r"(?m)^recipients = .*$", "recipients = []", TEXTS[name])
+    text = re.sub(r"(?m)^files = .*$", "files = []", text)
+    text = re.sub(r"(?m)^min_sites = .*$", "min_sites = 1", text)
+    rules = policy_from_toml(text, name).egress
+    assert (rules.recipients, rules.files, rules.is_for_anyone) == ((), (), False)
+    with pytest.raises(PolicyError, match="nothing"):
+        check_egress_against_policy(rules, recipient="registry", kinds=frozenset({"table"}))

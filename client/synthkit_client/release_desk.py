@@ -98,8 +98,13 @@ def audit_record_candidate(
 
 
 def _record(folder: SiteFolder, study: Study, report: AuditReport, ledger: Ledger) -> None:
-    """The verdict into the ledger, then the whole report into the site's folder."""
-    ledger.record_audit(study=study.digest, table_digest=report.table_digest, verdict=report.verdict)
+    """Verdict and report's digest into the ledger, then the whole report into the site's folder."""
+    ledger.record_audit(
+        study=study.digest,
+        table_digest=report.table_digest,
+        verdict=report.verdict,
+        report_digest=report.digest,
+    )
     folder.write_json(folder.study_folder(study.digest) / "audit.json", report.to_json())
 
 
@@ -107,12 +112,12 @@ def state(folder: SiteFolder, study: Study, report: AuditReport) -> JsonObject:
     """This site's signed statement on a table that it has audited.
 
     Raises:
-        ReleaseRefusedError: The ledger did not count this audit, or more of them than the policy allows.
+        ReleaseRefusedError: The ledger did not count this very report, or more audits than the policy allows.
         PolicyError: The policy was changed after it was signed.
     """
     policy, ledger = read_signed_policy(folder), folder.open_ledger()
     counted = [
-        CountedAudit(**entry.fields)
+        CountedAudit.from_entry(entry.fields)
         for entry in read_entries(folder.ledger_path)
         if entry.kind == "audit" and entry.fields["study"] == study.digest
     ]

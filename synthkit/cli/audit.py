@@ -28,7 +28,7 @@ from synthkit.cli.options import (
     VaultPassphraseOption,
 )
 from synthkit.cli.policy_in_force import policy_in_force
-from synthkit.cli.vaults import VaultKey, is_vault, open_vault
+from synthkit.cli.vaults import OpenedVault, VaultKey, check_inside, is_vault, open_vault
 from synthkit.domain.audit import AttackResult, AuditReport
 from synthkit.domain.policy import SitePolicy
 from synthkit.domain.policy_check import check_kinds_may_leave
@@ -111,8 +111,8 @@ def audit(
     is for the site's own eyes; what may leave is the coarse part that `release seal` takes from it and
     `--redacted` writes: verdict, attacks and limits; no rate, reason, picture or number of patients.
 
-    A table in a vault (.vault) is opened in memory with --vault-key, is written nowhere, and is attacked only
-    where a ledger counts the attempt.
+    A table in a vault (.vault), or records with their static columns, are opened in memory with --vault-key,
+    are written nowhere, and are attacked only where a ledger counts the attempt.
 
     A longitudinal schema attacks records of visits: whole, in part, by their rare codes, in any order.
 
@@ -137,7 +137,7 @@ def audit(
     reader = VaultKey(path=vault_key, passphrase_env=vault_passphrase_env)
     locked = _Locked(key=reader, model=model, ledger=book)
     check_shadow(shadow, model, known)
-    locked.check(synthetic)
+    locked.check(synthetic, synthetic_patients)
     if targets.redacted:
         check_kinds_may_leave(rules.egress, frozenset({"audit-page"}))
     files = AuditFiles(
@@ -158,7 +158,15 @@ def audit(
     with console.progress("reading the tables") as progress:
         if known.is_longitudinal:
             result = audit_records(
-                files, statics, known, model, policy=rules, attempt=attempt, seed=seed, progress=progress
+                files,
+                statics,
+                known,
+                model,
+                opened=locked.opened(synthetic, known, rules),
+                policy=rules,
+                attempt=attempt,
+                seed=seed,
+                progress=progress,
             )
         else:
             statics.check_none()
@@ -166,7 +174,8 @@ def audit(
                 files, known, locked, shadow, policy=rules, attempt=attempt, seed=seed, progress=progress
             )
     if book is not None:
-        book.record_audit(study=counted, table_digest=result.table_digest, verdict=result.verdict)
+        table, told = result.table_digest, result.digest
+        book.record_audit(study=counted, table_digest=table, verdict=result.verdict, report_digest=told)
     facts = SiteFacts(policy=rules, schema=known, model=model, ledger=book, study=counted)
     write_papers(result, targets, facts)
     _show(console, result, is_counted=book is not None, is_plain=not is_vault(synthetic), policy=rules)
@@ -189,11 +198,12 @@ def _audit_tables(
     from synthkit.audit.run import run_audit
     from synthkit.data.connectors import read_synthetic, read_table
 
+    opened = locked.opened(files.synthetic, known, policy)
     return run_audit(
         members=read_table(files.members, known),
         holdout=read_table(files.holdout, known),
         reference=read_table(files.reference, known),
-        synthetic=read_synthetic(locked.source(files.synthetic, known, policy), known),
+        synthetic=read_synthetic(files.synthetic if opened is None else opened.table, known),
         earlier=[read_synthetic(table, known) for table in files.earlier],
         model=None if locked.model is None else _weights(locked.model),
         shadows=shadows_of(locked.model, shadow),
@@ -213,17 +223,19 @@ class _Locked:
     model: Path | None
     ledger: Ledger | None
 
-    def check(self, synthetic: Path) -> None:
+    def check(self, synthetic: Path, patients: Path | None) -> None:
         """Refuse a vault that no ledger counts: looking as often as one likes is selection.
 
         Raises:
             PolicyError: There is no ledger.
-            InputError: A key was given for a table that is not locked.
+            InputError: A key was given for a table that is not locked, or static columns beside a vault.
         """
         if not is_vault(synthetic):
             if self.key.path is not None:
                 raise InputError("opens a vault", where="option --vault-key", fix="leave it out, or name one")
-        elif self.ledger is None:
+            return
+        check_inside(patients, "--synthetic-patients")
+        if self.ledger is None:
             raise PolicyError(
                 "a table in a vault is audited only where the attempt is counted",
                 rule="audit.max_attempts",
@@ -231,10 +243,10 @@ class _Locked:
                 fix="add --ledger and --model",
             )
 
-    def source(self, synthetic: Path, schema: Schema, policy: SitePolicy) -> Path | bytes:
-        """The table's file, or the bytes of one that lay in a vault."""
+    def opened(self, synthetic: Path, schema: Schema, policy: SitePolicy) -> OpenedVault | None:
+        """The vault, opened in memory; None: what is audited lies plain."""
         if not is_vault(synthetic):
-            return synthetic
+            return None
         header = None if self.model is None else read_model_header(self.model)
         expected = Expected(
             site="" if self.ledger is None else self.ledger.site,
@@ -243,7 +255,7 @@ class _Locked:
             policy_digest=policy.digest,
             model_digest="" if header is None else header.weights_sha256,
         )
-        return open_vault(synthetic, self.key, expected).table
+        return open_vault(synthetic, self.key, expected)
 
 
 def _weights(folder: Path) -> "Model | None":

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from synthkit.cli.console import Progress
+from synthkit.cli.vaults import OpenedVault, read_made_records
 from synthkit.domain.audit import AuditReport
 from synthkit.domain.policy import SitePolicy
 from synthkit.domain.schema import Schema
 from synthkit.errors import InputError
 
 if TYPE_CHECKING:
-    from synthkit.data.sequences import PatientSequences, SyntheticSequences
+    from synthkit.data.sequences import PatientSequences
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +60,7 @@ def audit_records(
     schema: Schema,
     model: Path | None = None,
     *,
+    opened: OpenedVault | None = None,
     policy: SitePolicy,
     attempt: int,
     seed: int,
@@ -66,10 +68,13 @@ def audit_records(
 ) -> AuditReport:
     """Read the records and attack them, and the weights of the model that made them where one is named.
 
+    `opened` is the vault that the records to judge lie in; None: they lie plain.
+
     Raises:
         InputError: A file cannot be read as a table, some earlier releases lack their static columns, or the
             model's folder is malformed.
         SchemaError: A record breaks the schema.
+        BundleError: The vault holds something else than records.
         PolicyError: More attempts than the policy allows.
     """
     from synthkit.audit.sequences.run import run_sequence_audit
@@ -83,8 +88,11 @@ def audit_records(
         members=_real(files.members, schema, statics.members),
         holdout=_real(files.holdout, schema, statics.holdout),
         reference=_real(files.reference, schema, statics.reference),
-        synthetic=_made(files.synthetic, schema, statics.synthetic),
-        earlier=[_made(path, schema, people) for path, people in zip(files.earlier, others, strict=True)],
+        synthetic=read_made_records(files.synthetic, schema, statics.synthetic, opened),
+        earlier=[
+            read_made_records(path, schema, people, None)
+            for path, people in zip(files.earlier, others, strict=True)
+        ],
         model=None if model is None else attackable(model),
         rules=policy.audit,
         policy_digest=policy.digest,
@@ -99,9 +107,3 @@ def _real(path: Path, schema: Schema, patients: Path | None) -> "PatientSequence
 
     caps = Caps(visits=LARGEST, codes=len(schema.vocabulary))
     return read_sequences(path, schema, patients=patients, caps=caps)
-
-
-def _made(path: Path, schema: Schema, patients: Path | None) -> "SyntheticSequences":
-    from synthkit.data.sequence_reading import read_synthetic_sequences
-
-    return read_synthetic_sequences(path, schema, patients=patients)

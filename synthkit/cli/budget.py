@@ -85,6 +85,9 @@ def _study(book: Ledger, name: str) -> JsonObject:
 def history(ledger: LedgerOption, as_json: JsonOption = False) -> None:
     """List every entry of a ledger, oldest first, after verifying each.
 
+    An audit's line says whether the entry binds the report; the report's digest stays in the ledger, for
+    who knows all patients but one could test a guess at the last one against it.
+
     Example:
       synthkit budget history --ledger heart.ledger
     """
@@ -93,7 +96,7 @@ def history(ledger: LedgerOption, as_json: JsonOption = False) -> None:
     entries = read_entries(ledger)
     console.table(("entry", "time", "kind", "what"), [(str(e.n), e.time, e.kind, _words(e)) for e in entries])
     console.result(
-        {"entries": [{"n": e.n, "time": e.time, "kind": e.kind, **e.fields, "hash": e.hash} for e in entries]}
+        {"entries": [{"n": e.n, "time": e.time, "kind": e.kind, **e.shown, "hash": e.hash} for e in entries]}
     )
 
 
@@ -114,7 +117,8 @@ def _words(entry: Entry) -> str:
             return f"entry {fields['reservation']}: {fields['reason']}, {outcome}"
         case "audit":
             table = fields["table_digest"][:16]
-            return f"study {fields['study'][:16]}: table {table} {fields['verdict']}"
+            bound = ", its report bound" if "report_digest" in fields else ""
+            return f"study {fields['study'][:16]}: table {table} {fields['verdict']}{bound}"
         case _:
             return "an incomplete last line was cut off"
 

@@ -132,6 +132,7 @@ def evaluate(
     if report is not None:
         check_target(report, force=True)
     known = load_schema(schema)
+    reader = VaultKey(path=vault_key, passphrase_env=vault_passphrase_env)
     if known.is_longitudinal:
         ungiven = {
             "--synthetic": None if len(synthetic) == 1 else synthetic,
@@ -150,6 +151,7 @@ def evaluate(
                 train=train,
                 train_patients=train_patients,
                 model=model,
+                key=reader,
             ),
             known,
             RecordQuestions(
@@ -174,7 +176,6 @@ def evaluate(
     task = _survival_task(
         known, survival, event_level, (stratum or [], covariate or []), is_single=len(synthetic) == 1
     )
-    reader = VaultKey(path=vault_key, passphrase_env=vault_passphrase_env)
     with console.progress("reading the tables") as progress:
         table, (made, *others) = read_table(real, known), [read_made(one, known, reader) for one in synthetic]
         baseline = read_table(train, known) if train is not None else None

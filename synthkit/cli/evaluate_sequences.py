@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 
 from synthkit.cli.console import Console, Progress
 from synthkit.cli.loading import name_of, save_text
+from synthkit.cli.vaults import VaultKey, check_inside, is_vault, open_vault, read_made_records
 from synthkit.domain.canonical import JsonObject
 from synthkit.domain.schema import Schema
 from synthkit.domain.sequence_utility import Likeness, SequenceFidelity, SequenceReport
 from synthkit.domain.utility import Estimate
 from synthkit.errors import InputError
+from synthkit.release.vault import Expected
 
 if TYPE_CHECKING:
     from synthkit.data.sequences import PatientSequences, SyntheticSequences
@@ -28,7 +30,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class RecordFiles:
-    """Long tables, and beside each the table of its static columns; None: they stand in every row."""
+    """Long tables, and beside each the table of its static columns; None: they stand in every row.
+
+    `synthetic` may be a vault, which holds both; `key` opens it.
+    """
 
     real: Path
     real_patients: Path | None
@@ -37,6 +42,7 @@ class RecordFiles:
     train: Path | None
     train_patients: Path | None
     model: Path | None
+    key: VaultKey
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +79,8 @@ def evaluate_records(
         InputError: An option that says nothing here, or a file cannot be read as a table.
         ConditionError: A condition asks about nothing in the schema.
         SchemaError: A record breaks the schema.
+        BundleError: No vault, altered, or of something else.
+        SignatureError: The vault was not written for the key.
     """
     from synthkit.evaluation.record_conditions import default_conditions, parse_record_condition
     from synthkit.evaluation.sequence_run import REPEATS, evaluate_sequences
@@ -119,8 +127,12 @@ def evaluate_records(
 
 
 def _read(files: RecordFiles, schema: Schema) -> _Read:
-    from synthkit.data.sequence_reading import LARGEST, Caps, read_sequences, read_synthetic_sequences
+    from synthkit.data.sequence_reading import LARGEST, Caps, read_sequences
 
+    opened = None
+    if is_vault(files.synthetic):
+        check_inside(files.synthetic_patients, "--synthetic-patients")
+        opened = open_vault(files.synthetic, files.key, Expected(schema_digest=schema.digest))
     model = None
     if files.model is not None:
         from synthkit.training.record_models import open_record_model
@@ -133,7 +145,7 @@ def _read(files: RecordFiles, schema: Schema) -> _Read:
     return _Read(
         real=read_sequences(files.real, schema, patients=files.real_patients, caps=caps),
         train=train,
-        synthetic=read_synthetic_sequences(files.synthetic, schema, patients=files.synthetic_patients),
+        synthetic=read_made_records(files.synthetic, schema, files.synthetic_patients, opened),
         model=model,
     )
 

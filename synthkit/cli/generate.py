@@ -6,31 +6,19 @@ docstring.
 
 # ruff: noqa: PLC0415
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from synthkit.cli.console import Console
+from synthkit.cli.generate_conditions import show_stated, stated_of
 from synthkit.cli.generate_sequences import generate_records, is_record_model
 from synthkit.cli.generate_target import target_of
 from synthkit.cli.loading import check_target
 from synthkit.cli.options import ForceOption, JsonOption, PolicyTrustOption, SeedOption
-from synthkit.domain.condition_statement import ConditionStatement
-from synthkit.domain.conditions import Condition, parse_conditions
-from synthkit.domain.policy import ConditionRules
-from synthkit.domain.policy_check import check_conditions_against_policy
+from synthkit.domain.conditions import parse_conditions
 from synthkit.errors import InputError
-
-if TYPE_CHECKING:
-    from synthkit.training.synthesis import Synthesis
-
-FEW_LATENT_DRAWS = 0.2
-"""Below this reliability the person is told."""
-
-RARE = 0.001
-"""Below this share of patients the person is told."""
 
 
 def generate(
@@ -73,7 +61,8 @@ def generate(
     before it was audited, sealed and approved.
 
     A name ending in .vault has the table written encrypted for those whose trusted keys the policy lets read
-    ([vault] in it), and for nobody else; where it requires a vault, nothing else is written.
+    ([vault] in it), and for nobody else; where it requires a vault, nothing else is written. A vault of
+    records holds both tables: the visits, and the static columns.
 
     Example:
       synthkit generate model -n 10000 -o synthetic.csv \
@@ -82,17 +71,16 @@ def generate(
     """
     check_target(output, force=force)
     if is_record_model(model):
-        others = {"--policy": policy, "--trust": trust, "--mask-share": mask_share}
+        if mask_share is not None:
+            what = "says nothing of a model of records"
+            raise InputError(what, where="option --mask-share", fix="leave it out")
         generate_records(
-            model,
             rows,
-            output,
+            target_of(output, model, policy, trust, force=force),
             patients=patients,
             visits=visits,
             where=where or (),
             seed=seed,
-            force=force,
-            refused=[name for name, value in others.items() if value is not None],
             console=Console(as_json=as_json),
         )
         return
@@ -110,16 +98,15 @@ def generate(
         conditions = parse_conditions(where or (), trained.schema)
         progress("asking the model how many patients meet the conditions")
         mass = condition_mass(trained, conditions)
-        _check(conditions, target.conditions, mass=mass)
+        stated_of(conditions, target.conditions, mass=mass)
         progress("drawing rows")
         synthesis = synthesize(trained, rows, seed=seed, conditions=conditions)
-        stated = _check(conditions, target.conditions, mass=mass, reliability=synthesis.reliability)
+        stated = stated_of(conditions, target.conditions, mass=mass, reliability=synthesis.reliability)
         progress("writing")
         target.write(synthesis.table)
     if not trained.is_private:
         console.note("this model was trained WITHOUT privacy; no release of these rows may claim any")
-    if stated is not None:
-        _show(console, stated, synthesis, reliability_text(trained, synthesis.reliability))
+    show_stated(console, stated, reliability_text(trained, synthesis.reliability))
     target.show(console)
     console.line(f"{rows} rows into {output}")
     console.result(
@@ -134,26 +121,3 @@ def generate(
             "readers": [reader.name for reader in target.readers],
         }
     )
-
-
-def _check(
-    conditions: Sequence[Condition], rules: ConditionRules | None, *, mass: float, reliability: float = 1.0
-) -> ConditionStatement | None:
-    """What the model states of the conditions, if there are any and the policy allows them."""
-    if not conditions:
-        return None
-    stated = ConditionStatement.of(conditions, mass=mass, reliability=reliability)
-    if rules is not None:
-        check_conditions_against_policy(stated, rules)
-    return stated
-
-
-def _show(console: Console, stated: ConditionStatement, synthesis: "Synthesis", reliability: str) -> None:
-    if synthesis.reliability < FEW_LATENT_DRAWS:
-        console.note(
-            f"the model hardly knows these conditions: reliability {synthesis.reliability:.2f}, where 1 is "
-            "as good as an unconditional row; expect repeated patterns"
-        )
-    if stated.mass < RARE:
-        console.note("so few patients meet these conditions that a policy's floor may keep the rows back")
-    console.line(f"By the model {stated.share_words} of patients meet the conditions; {reliability}.")

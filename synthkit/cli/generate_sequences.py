@@ -1,4 +1,4 @@
-"""`synthkit generate` from a model of records: a long table, and a table of static columns.
+"""`synthkit generate` from a model of records: a long table and one of static columns, or a vault of both.
 
 Imports that take a second or more stand inside the functions that need them; see the package's docstring.
 """
@@ -8,11 +8,17 @@ Imports that take a second or more stand inside the functions that need them; se
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from synthkit.cli.console import Console
-from synthkit.cli.loading import check_target, name_of
+from synthkit.cli.generate_conditions import show_stated, stated_of
+from synthkit.cli.generate_target import Target
+from synthkit.cli.loading import name_of
 from synthkit.domain.conditions import parse_conditions
 from synthkit.errors import InputError
+
+if TYPE_CHECKING:
+    from synthkit.data.sequences import SyntheticSequences
 
 HEADER, MODE = "model.json", "records"
 PUBLISHED_MODE, PUBLISHED_RECORDS = "paper", ("eva", "eva-c")
@@ -32,64 +38,64 @@ def is_record_model(folder: Path) -> bool:
 
 
 def generate_records(
-    folder: Path,
     count: int,
-    output: Path,
+    target: Target,
     *,
     patients: Path | None,
     visits: int | None,
     where: Sequence[str],
     seed: int,
-    force: bool,
-    refused: Sequence[str],
     console: Console,
 ) -> None:
-    """Draw records and write them.
+    """Draw records and write them: two plain tables, one, or a vault of both.
 
     Raises:
-        InputError: An option that says nothing here; the model or a target cannot be used.
+        InputError: The model or a target cannot be used.
         ConditionError: No value satisfies the conditions.
+        PolicyError: The policy forbids the conditions.
     """
-    from synthkit.data.reading import format_of
-    from synthkit.data.sequence_writing import write_sequences
-    from synthkit.training.record_models import draw_from, open_record_model
+    from synthkit.training.record_models import draw_from, open_record_model, share_of
 
-    if refused:
-        what = "says nothing of a model of records"
-        raise InputError(what, where=f"option {refused[0]}", fix="leave it out")
-    if patients is not None:
-        if patients == output:
-            raise InputError("two results would have one name", where=name_of(output), fix="name them apart")
-        check_target(patients, force=force)
-    for target in (output, patients):
-        if target is not None:
-            format_of(target)
+    target.check_patients(patients)
     with console.progress("loading the model") as progress:
-        model = open_record_model(folder)
+        model = open_record_model(target.model)
         if patients is not None and model.schema.statics is None:
             raise InputError("the schema has no static column", where="option --patients", fix="leave it out")
         conditions = parse_conditions(where, model.schema)
+        progress("asking the model how many patients meet the conditions")
+        mass = share_of(model, conditions) if conditions else 1.0
+        stated_of(conditions, target.conditions, mass=mass)
         progress("drawing records")
         synthesis = draw_from(model, count, seed=seed, conditions=conditions, visits=visits)
+        stated = stated_of(conditions, target.conditions, mass=mass, reliability=synthesis.reliability)
         progress("writing")
-        write_sequences(synthesis.records, output, patients=patients)
-    records = synthesis.records
+        target.write_records(synthesis.records, patients)
     if not model.is_private:
         console.note("this model was trained WITHOUT privacy; no release of these records may claim any")
-    console.line(
-        f"{records.patient_count:,} patients, {records.visit_count:,} visits, {records.codes.size:,} codes "
-        f"into {name_of(output)}."
-    )
+    show_stated(console, stated, f"reliability {synthesis.reliability:.2f}")
+    target.show(console)
+    _show(console, synthesis.records, target)
     console.result(
         {
-            "rows": records.patient_count,
-            "visits": records.visit_count,
-            "codes": int(records.codes.size),
-            "output": str(output),
+            **_sizes(synthesis.records),
+            "output": str(target.path),
             "patients_table": None if patients is None else str(patients),
-            "table_digest": records.digest,
-            "conditions": [str(text) for text in where],
+            "table_digest": synthesis.records.digest,
+            "conditions": list(stated.conditions) if stated is not None else [],
+            "condition_mass": mass if stated is None else stated.mass,
             "reliability": synthesis.reliability,
             "private": model.is_private,
+            "readers": [reader.name for reader in target.readers],
         }
+    )
+
+
+def _sizes(records: "SyntheticSequences") -> dict[str, int]:
+    return {"rows": records.patient_count, "visits": records.visit_count, "codes": int(records.codes.size)}
+
+
+def _show(console: Console, records: "SyntheticSequences", target: Target) -> None:
+    console.line(
+        f"{records.patient_count:,} patients, {records.visit_count:,} visits, {records.codes.size:,} codes "
+        f"into {name_of(target.path)}."
     )

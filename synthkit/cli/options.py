@@ -37,7 +37,8 @@ PolicyTrustOption = Annotated[
     typer.Option("--trust", help="Trusted keys; given, an officer's signature on the policy is demanded."),
 ]
 VaultKeyOption = Annotated[
-    Path | None, typer.Option("--vault-key", help="A reader's private key, for a table in a vault.")
+    Path | None,
+    typer.Option("--vault-key", help="A reader's private key, for a table or records in a vault."),
 ]
 VaultPassphraseOption = Annotated[
     str | None,

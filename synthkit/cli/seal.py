@@ -112,7 +112,8 @@ def seal(
     visits, --patients the one of static columns, unless they stand in every row.
 
     A table in a vault is opened in memory with --vault-key (or with --key, where the policy lets the site
-    read) and lies in the vault still in the candidate's folder.
+    read) and lies in the vault still in the candidate's folder. Records in a vault have no --patients: both
+    tables lie in it.
 
     Example:
       synthkit release seal --table synthetic.csv --schema schema.toml --model model \
@@ -125,7 +126,7 @@ def seal(
         raise InputError("exists and is not an empty folder", where=name_of(output), fix="name a new folder")
     console = Console(as_json=as_json)
     rules, known = policy_in_force(policy, trust, site=site), load_schema(schema)
-    check_patients_option(patients, known)
+    check_patients_option(patients, known, table)
     kinds = frozenset({"records" if known.is_longitudinal else "table"})
     check_egress_against_policy(rules.egress, recipient=recipient, kinds=kinds, site=site)
     check_file(ledger)
@@ -139,7 +140,7 @@ def seal(
         check_readers(vault.vault, rules, trusted_keys(trust), name_of(table))
     with console.progress("checking that the papers belong together"):
         papers = _Papers(
-            drawn=read_drawn(table if vault is None else vault.table, patients, known),
+            drawn=read_drawn(table, patients, known, vault),
             schema=known,
             model=header,
             report=report,
@@ -190,7 +191,7 @@ def _check_papers(papers: _Papers) -> None:
 
 
 def _check_audit(papers: _Papers) -> None:
-    """The audit judged this table, by this policy, and the ledger counted it with this verdict."""
+    """The audit judged this table, by this policy, and the ledger counted this very report of it."""
     report, where = papers.report, "--audit"
     if report.table_digest != papers.drawn.digest:
         raise ReleaseRefusedError("the audit judged another table", where=where, fix="audit this table")
@@ -202,7 +203,7 @@ def _check_audit(papers: _Papers) -> None:
         )
     studies = {papers.model.study, papers.model.study_digest}
     counted = [
-        CountedAudit(**entry.fields)
+        CountedAudit.from_entry(entry.fields)
         for entry in read_entries(papers.ledger_path)
         if entry.kind == "audit" and entry.fields["study"] in studies
     ]

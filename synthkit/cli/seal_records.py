@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from synthkit.cli.loading import name_of
+from synthkit.cli.vaults import OpenedVault, check_inside, is_vault, read_made_records
 from synthkit.domain.condition_statement import ConditionStatement
 from synthkit.domain.schema import Schema
 from synthkit.errors import InputError, ReleaseRefusedError
@@ -21,38 +22,39 @@ if TYPE_CHECKING:
     from synthkit.data.table import SyntheticTable
 
 
-def check_patients_option(patients: Path | None, schema: Schema) -> None:
-    """Refuse a table of static columns beside a plain table.
+def check_patients_option(patients: Path | None, schema: Schema, table: Path) -> None:
+    """Refuse a table of static columns beside a table of one row a patient, and beside a vault.
 
     Raises:
         InputError: It stands beside one.
     """
     if patients is not None and not schema.is_longitudinal:
         raise InputError("belongs to records of visits", where="option --patients", fix="leave it out")
+    if is_vault(table):
+        check_inside(patients, "--patients")
 
 
 def read_drawn(
-    table: Path | bytes, patients: Path | None, schema: Schema
+    table: Path, patients: Path | None, schema: Schema, opened: OpenedVault | None
 ) -> "SyntheticTable | SyntheticSequences":
     """What is to leave: a table, or records where the schema is longitudinal.
 
+    Args:
+        table: The table, the long table of records, or a vault.
+        patients: The static columns beside a plain long table.
+        schema: What it has to fit.
+        opened: The vault; None: it lies plain.
+
     Raises:
-        InputError: A file cannot be read, or records came out of a vault.
+        InputError: A file cannot be read.
         SchemaError: A row breaks the schema.
+        BundleError: The vault holds something else than the schema describes.
     """
     if not schema.is_longitudinal:
         from synthkit.data.connectors import read_synthetic
 
-        return read_synthetic(table, schema)
-    if isinstance(table, bytes):
-        raise InputError(
-            "a vault holds one table, and records of visits are two",
-            where="--table",
-            fix="generate them without a vault, where the policy allows it",
-        )
-    from synthkit.data.sequence_reading import read_synthetic_sequences
-
-    return read_synthetic_sequences(table, schema, patients=patients)
+        return read_synthetic(table if opened is None else opened.table, schema)
+    return read_made_records(table, schema, patients, opened)
 
 
 def check_origin_of_records(

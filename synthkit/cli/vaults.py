@@ -15,6 +15,7 @@ from synthkit.cli.keys import load_key
 from synthkit.cli.loading import check_file, name_of
 from synthkit.domain.canonical import sha256_hex
 from synthkit.domain.policy import SitePolicy
+from synthkit.domain.record_files import PATIENTS, RECORDS, RecordFiles
 from synthkit.domain.schema import Schema
 from synthkit.domain.toml_reading import shown
 from synthkit.errors import BundleError, InputError, PolicyError
@@ -25,6 +26,7 @@ from synthkit.release.trust import TrustedKey, TrustStore
 from synthkit.release.vault import ENDING, Expected, Vault, VaultLabel, check_label, lock, read_vault, unlock
 
 if TYPE_CHECKING:
+    from synthkit.data.sequences import SyntheticSequences
     from synthkit.data.table import SyntheticTable
 
 
@@ -68,10 +70,35 @@ class OpenedVault:
             raise BundleError("holds another table than its label says", where="vault", fix="generate anew")
         return self.files[TABLE]
 
+    @property
+    def records(self) -> RecordFiles:
+        """The canonical files of records of visits.
+
+        Raises:
+            BundleError: It holds something else, or other records than its label says.
+        """
+        if set(self.files) not in ({RECORDS}, {RECORDS, PATIENTS}):
+            raise BundleError("holds no records of visits", where="vault", fix="generate anew")
+        files = RecordFiles(records=self.files[RECORDS], patients=self.files.get(PATIENTS))
+        if files.digest != self.vault.label.table_digest:
+            raise BundleError("holds other records than its label says", where="vault", fix="generate anew")
+        return files
+
 
 def is_vault(path: Path) -> bool:
     """Whether that name is a vault's."""
     return path.name.lower().endswith(ENDING)
+
+
+def check_inside(patients: Path | None, option: str) -> None:
+    """Refuse a table of static columns beside a vault, which holds them.
+
+    Raises:
+        InputError: That option was given.
+    """
+    if patients is not None:
+        what = "the static columns lie in the vault, with the visits"
+        raise InputError(what, where=f"option {option}", fix="leave it out")
 
 
 def check_may_be_plain(policy: SitePolicy, what: str) -> None:
@@ -172,6 +199,30 @@ def read_made(path: Path, schema: Schema, key: VaultKey) -> "SyntheticTable":
         return read_synthetic(path, schema)
     vault = open_vault(path, key, Expected(schema_digest=schema.digest))
     return read_synthetic(vault.table, schema, where=name_of(path))
+
+
+def read_made_records(
+    path: Path, schema: Schema, patients: Path | None, opened: OpenedVault | None
+) -> "SyntheticSequences":
+    """Generated records, out of an opened vault where they lie in one.
+
+    Args:
+        path: The long table, or the vault.
+        schema: A longitudinal schema.
+        patients: The table of static columns beside a plain long table.
+        opened: The vault; None: the records lie plain.
+
+    Raises:
+        InputError: A file cannot be read as a table.
+        SchemaError: A record breaks the schema.
+        BundleError: The vault holds something else.
+    """
+    from synthkit.data.sequence_reading import read_synthetic_sequences  # noqa: PLC0415
+
+    if opened is None:
+        return read_synthetic_sequences(path, schema, patients=patients)
+    files, where = opened.records, name_of(path)
+    return read_synthetic_sequences(files.records, schema, patients=files.patients, where=where)
 
 
 def is_open_to_others(folder: Path) -> bool:

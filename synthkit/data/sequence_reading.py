@@ -23,9 +23,12 @@ from synthkit.data.sequence_table import Cells, LongTable
 from synthkit.data.sequences import PatientSequences, SyntheticSequences, starts_of
 from synthkit.data.table import PatientTable
 from synthkit.domain.levels import canonical_number, to_decimal
+from synthkit.domain.record_files import PATIENTS, RECORDS
 from synthkit.domain.schema import OTHER, Column, Schema
 from synthkit.domain.toml_reading import shown
 from synthkit.errors import SchemaError
+
+Source = str | Path | bytes
 
 LARGEST = 2**31 - 1
 """No visit number and no day is larger."""
@@ -73,17 +76,22 @@ def read_sequences(
 
 
 def read_synthetic_sequences(
-    path: str | Path, schema: Schema, *, patients: str | Path | None = None, where: str | None = None
+    path: Source, schema: Schema, *, patients: Source | None = None, where: str | None = None
 ) -> SyntheticSequences:
     """Read records that were generated; see `read_sequences`. Their own numbers are forgotten. Of any length,
     but no visit has more codes than `Caps` allows: pairs of codes are counted, and so many fill any memory.
+
+    Args:
+        path: The long table; or a CSV file's bytes, which then touch no disk.
+        schema: A longitudinal schema.
+        patients: The table of static columns, likewise; None: they stand in the long table.
+        where: What messages call the long table; its name without the directory unless given.
 
     Raises:
         InputError: A file cannot be read as a table.
         SchemaError: The schema is not longitudinal, or a record breaks it.
     """
-    caps = Caps(visits=LARGEST)
-    found, _ = _read(Path(path), schema, patients, where, caps)
+    found, _ = _read(_source(path), schema, patients, where, Caps(visits=LARGEST))
     return SyntheticSequences(**vars(found))
 
 
@@ -126,11 +134,11 @@ class _Found:
 
 
 def _read(
-    path: Path, schema: Schema, patients: str | Path | None, where: str | None, caps: Caps
+    source: Path | bytes, schema: Schema, patients: Source | None, where: str | None, caps: Caps
 ) -> tuple[_Found, np.ndarray]:
     """The records, and each patient's lot."""
     vocabulary = schema.vocabulary
-    table = LongTable(path, where if where is not None else shown(path.name))
+    table = LongTable(source, where if where is not None else _name_of(source, RECORDS))
     _check_columns(table, schema, has_statics=patients is None)
     ids = _required(table, str(schema.patient_id), "no patient id")
     people, owners = _people(table, schema, ids, patients)
@@ -157,6 +165,15 @@ def _read(
         cut = SyntheticSequences(**vars(found)).first_visits(caps.visits)
         found = _Found(**vars(cut))
     return found, people.lots
+
+
+def _source(given: Source) -> Path | bytes:
+    return given if isinstance(given, bytes) else Path(given)
+
+
+def _name_of(source: Path | bytes, canonical: str) -> str:
+    """What messages call a file; bytes have the name under which they leave."""
+    return canonical if isinstance(source, bytes) else shown(source.name)
 
 
 def _check_columns(table: LongTable, schema: Schema, *, has_statics: bool) -> None:
@@ -198,11 +215,11 @@ class _People:
 
 
 def _people(
-    table: LongTable, schema: Schema, ids: Cells, patients: str | Path | None
+    table: LongTable, schema: Schema, ids: Cells, patients: Source | None
 ) -> tuple[_People, np.ndarray]:
     """The patients, and each row's patient, int32 (rows,)."""
     if patients is not None:
-        return _people_from_table(table, schema, ids, Path(patients))
+        return _people_from_table(table, schema, ids, _source(patients))
     lots = pd.util.hash_array(np.array(ids.texts, dtype=object), categorize=False)
     _, first_rows = np.unique(ids.levels, return_index=True)
     frame = _repeated_statics(table, schema, ids, first_rows)
@@ -234,12 +251,12 @@ def _repeated_statics(table: LongTable, schema: Schema, ids: Cells, first_rows: 
 
 
 def _people_from_table(
-    table: LongTable, schema: Schema, ids: Cells, path: Path
+    table: LongTable, schema: Schema, ids: Cells, source: Path | bytes
 ) -> tuple[_People, np.ndarray]:
-    statics, where = schema.statics, shown(path.name)
+    statics, where = schema.statics, _name_of(source, PATIENTS)
     if statics is None or schema.patient_id is None:
         raise SchemaError("the schema has no static column", where=where, fix="leave the table out")
-    raw = read_raw(path, where)
+    raw = read_raw(source, where)
     checked = check_cells(raw, statics, one_row_per_patient=True)
     if not checked.result.is_valid:
         raise check_error(checked.result, where)

@@ -38,23 +38,23 @@ class LongTable:
     """A file's columns.
 
     Args:
-        path: A CSV, gzipped CSV or Parquet file.
+        source: A CSV, gzipped CSV or Parquet file; or a CSV file's bytes, which then touch no disk.
         where: What messages call it.
 
     Raises:
         InputError: The file cannot be read as a table.
     """
 
-    def __init__(self, path: Path, where: str) -> None:
+    def __init__(self, source: Path | bytes, where: str) -> None:
         self.where = where
         self.lines: np.ndarray | None = None
         """Each row's line in the file; None where a file has no lines."""
-        self._path = path
+        self._source = source
         self._frame: pd.DataFrame | None = None
-        if format_of(path) == ".parquet":
+        if isinstance(source, Path) and format_of(source) == ".parquet":
             self.names = self._parquet_names()
             return
-        raw = read_raw(path, where)
+        raw = read_raw(source, where)
         self._frame, self.lines = raw.frame, raw.lines
         self.names = tuple(str(name) for name in raw.frame.columns)
 
@@ -62,7 +62,7 @@ class LongTable:
         names: tuple[str, ...] = ()
         what, fix = "is not a Parquet file with rows", "export it again"
         try:
-            with pq.ParquetFile(self._path) as file:
+            with pq.ParquetFile(self._source) as file:
                 names = tuple(file.schema_arrow.names) if file.metadata.num_rows else ()
         except FileNotFoundError:
             what, fix = "there is no such file", "check the name"
@@ -83,7 +83,7 @@ class LongTable:
             return Cells(levels=levels.astype(np.int32), texts=[str(text) for text in texts])
         column: pa.ChunkedArray | None = None
         try:
-            with pq.ParquetFile(self._path) as file:
+            with pq.ParquetFile(self._source) as file:
                 column = file.read(columns=[name]).column(0)
         except (pa.ArrowException, OSError, ValueError):
             column = None

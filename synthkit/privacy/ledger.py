@@ -25,11 +25,13 @@ ledger cut at its end, replaced by an older copy, or rewritten whole.
 Compatibility promise, format 1 (`ledger_chain` lists the fields): every later version reads a format 1
 ledger, composes exactly its events and counts at least what this one counts; no kind of entry or event
 changes its meaning; a new kind or field comes with a new `v`; a reader that meets an unknown `v`, kind or
-field refuses the whole ledger. A ledger written by this version is kept with the tests, with its spend.
+field refuses the whole ledger. Format 2 changes the audit's entry alone: it binds the report's digest.
+A ledger written by each version is kept with the tests, with its spend.
 """
 
 import datetime as dt
 import re
+import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -248,19 +250,19 @@ class Ledger:
             }
             self._append("abandon", fields)
 
-    def record_audit(self, *, study: str, table_digest: str, verdict: Verdict) -> int:
-        """Record one audited candidate table; returns the study's number of attempts so far.
+    def record_audit(self, *, study: str, table_digest: str, verdict: Verdict, report_digest: str) -> int:
+        """Record one audited candidate table and its report's digest; returns the study's attempts so far.
 
-        Record it before showing the verdict to anyone: an attempt that was seen and not counted is
-        selection on private data.
+        Record it before showing or saving any of it: an attempt that was seen and not counted is
+        selection on private data. A crash after this leaves it counted, without a report.
 
         Raises:
             LedgerError: The ledger cannot be read or written, or was tampered with.
         """
-        _check_names(study=study, table_digest=table_digest)
+        names = {"study": study, "table_digest": table_digest, "report_digest": report_digest}
+        _check_names(**names)
         with self._current() as book:
-            fields: JsonObject = {"study": study, "table_digest": table_digest, "verdict": verdict.value}
-            self._append("audit", fields)
+            self._append("audit", {**names, "verdict": verdict.value, "salt": secrets.token_hex(32)})
             return book.audits[study]
 
     def audit_attempts(self, study: str) -> int:

@@ -6,7 +6,7 @@ everything not expressly allowed is refused; an unreadable rule refuses everythi
 INVALID has no exception; each refusal names its rule and the remedy.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from synthkit.domain.audit import AuditReport, Verdict
@@ -94,17 +94,35 @@ def check_conditions(
 
 @dataclass(frozen=True, kw_only=True)
 class CountedAudit:
-    """One audit as the site's ledger recorded it, before anyone saw its verdict."""
+    """One audit as the site's ledger recorded it, before anyone saw its verdict.
+
+    `report_digest` is None in an entry of ledger format 1, which did not bind the report.
+    """
 
     study: str
     table_digest: str
     verdict: str
+    report_digest: str | None = None
+
+    @classmethod
+    def from_entry(cls, fields: Mapping[str, str]) -> "CountedAudit":
+        """From the fields of an audit's entry, of either format."""
+        return cls(
+            study=fields["study"],
+            table_digest=fields["table_digest"],
+            verdict=fields["verdict"],
+            report_digest=fields.get("report_digest"),
+        )
 
 
 def check_counted(report: AuditReport, counted: Sequence[CountedAudit], rules: AuditRules) -> None:
     """Refuse an audit that the ledger did not count, or one of more attempts than the policy allows.
 
     Looking at tables until one passes is selection on private data, so only looks that were counted count.
+    A counted look opens the gate to its own report alone, figure for figure: another run of the same audit
+    may end in the same verdict with other attacks, another seed or other detectable effects, and what is
+    stated is taken from them.
+    An entry of ledger format 1 holds no digest of its report: table, verdict and attempt are compared.
 
     Args:
         report: What the audit wrote.
@@ -113,22 +131,38 @@ def check_counted(report: AuditReport, counted: Sequence[CountedAudit], rules: A
         rules: The policy's.
 
     Raises:
-        ReleaseRefusedError: The ledger knows no such attempt with this verdict, or too many of the study.
+        ReleaseRefusedError: The ledger knows no such attempt with this verdict, counted another report of it,
+            or counted too many of the study.
     """
-    judged = (report.table_digest, report.verdict.value)
-    by_name: dict[str, list[tuple[str, str]]] = {}
-    for one in counted:
-        by_name.setdefault(one.study, []).append((one.table_digest, one.verdict))
-    # The attempt's number decides how much of alpha it got: a report of another attempt is another audit.
-    if not any(judged in attempts[report.attempt - 1 : report.attempt] for attempts in by_name.values()):
+    looks = _looks_like(report, counted)
+    if not looks:
         raise ReleaseRefusedError(
             "the ledger does not know this audit and its verdict [rule audit.max_attempts]",
             where="--audit",
             fix="audit with --ledger and --model, which count the attempt",
         )
+    if all(look.report_digest not in {None, report.digest} for look in looks):
+        raise ReleaseRefusedError(
+            "the report is not the one that the ledger counted for this attempt [rule audit.max_attempts]",
+            where="--audit",
+            fix="give the report that the counted audit saved, or audit with --ledger and --model once more",
+        )
     if len(counted) > rules.max_attempts:
         # By name and by digest the same study would otherwise have twice its attempts.
         raise _refused_attempts(rules)
+
+
+def _looks_like(report: AuditReport, counted: Sequence[CountedAudit]) -> list[CountedAudit]:
+    """Under each of the study's names the look that was this attempt, if of this table and verdict.
+
+    The attempt's number decides how much of alpha it got: a report of another attempt is another audit.
+    """
+    by_name: dict[str, list[CountedAudit]] = {}
+    for one in counted:
+        by_name.setdefault(one.study, []).append(one)
+    nth = [look for looks in by_name.values() for look in looks[report.attempt - 1 : report.attempt]]
+    judged = (report.table_digest, report.verdict.value)
+    return [look for look in nth if (look.table_digest, look.verdict) == judged]
 
 
 def _refused_attempts(rules: AuditRules) -> ReleaseRefusedError:

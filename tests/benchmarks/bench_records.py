@@ -1,7 +1,7 @@
 """Records of visits: all models of EVA's paper in one table, between their floors and their ceiling.
 
     python tests/benchmarks/bench_records.py (--data FILE | --simulated N) [--visits-mean V] [--patients N]
-        [--models a,b] [--seeds N] [--epsilon 3 8] [--effort E] [--results FILE]
+        [--models a,b] [--seeds N] [--epsilon 3 8] [--effort E] [--useful] [--results FILE]
 
 `--data` is Diabetes 130: `records_desk` says where it comes from and which codes are taken. `--simulated
 20000` takes that many patients of the simulator. Four patients in five are trained on; as many are made as
@@ -19,8 +19,9 @@ codes, so its bound is one on the codes, too. `paper-`: of records after Algorit
 and given the conditions: not comparable.
 
 Rows with an epsilon are trained under DP-SGD, delta 1e-5, at 20,000 declared patients or the next round
-number. `--effort` multiplies steps and epochs. With `--results` every row is kept as it is ready, and none is
-computed twice. One line a seed, then the table: mean (least to most).
+number. `--effort` multiplies steps and epochs. `--useful` prints recall of the next visit, augmentation of
+500 patients and condition classifiers as `synthkit evaluate` measures them. With `--results` every row is
+kept as it is ready, and none is computed twice. One line a seed, then the table: mean (least to most).
 """
 
 import argparse
@@ -39,6 +40,7 @@ from records_desk import MOST_VISITS, dealt, diabetes130, simulated, with_condit
 
 from synthkit.data.sequences import PatientSequences, Sequences
 from synthkit.domain.privacy import Adjacency, Budget
+from synthkit.evaluation.sequence_run import evaluate_sequences
 from synthkit.evaluation.sequences import likeness, pair_counts, shape_of, shuffled
 from synthkit.generators.sequence_registry import sequence_defaults
 from synthkit.privacy.ledger import Ledger
@@ -57,6 +59,9 @@ from synthkit.training.sequence_site import (
 from synthkit.training.single_site import Job
 
 SHARES = (0.8, 0.2)
+COHORT = 500
+"""Real patients that generated ones augment, with --useful."""
+
 CONTROLS = ("real half", "shuffled codes", "visits dealt")
 CAPS = (float(MOST_VISITS), 60.0)
 """Visits of a patient and codes of a visit that are trained on: no patient of Diabetes 130 has more."""
@@ -98,6 +103,7 @@ class Task:
     seed: int
     epsilon: float | None
     effort: float
+    is_useful: bool = False
 
     @property
     def name(self) -> str:
@@ -160,6 +166,9 @@ def trained(task: Task, sets: Sets) -> dict[str, float]:
     known = likelihood_of(model, sets.test)
     visits = float(sets.test.visits_per_patient.mean())
     network = model.generator if isinstance(model, SequenceModel) else model.network
+    if task.is_useful:
+        report = evaluate_sequences(sets.test, found.records, train=sets.train, cohort=COHORT, seed=task.seed)
+        print(f"{task.name}, seed {task.seed}: {json.dumps(report.to_json())}", flush=True)
     more = {
         "bound": known.log_likelihood / visits,
         "kl": known.kl_share,
@@ -229,6 +238,7 @@ def _hyperparameters(task: Task, kind: str, train: PatientSequences) -> dict[str
     caps = {"most_visits": most_visits, "most_codes": most_codes, "dated": float(train.is_dated)}
     if "posterior" in sequence_defaults(kind):
         caps["posterior"] = POSTERIOR if task.model in ("eva", "eva-c") else 0.0
+        caps["pairs"] = float(task.epsilon is not None)  # as `synthkit train` has it
     if task.model.endswith("-plain"):
         caps["memory"] = 0.0
     return matched_to_eva(kind, train.schema, caps)
@@ -300,6 +310,9 @@ def _parsed() -> argparse.Namespace:
         "--epsilon", type=float, nargs="*", default=(), help="private rows, of --models alone"
     )
     parser.add_argument("--effort", type=float, default=1.0, help="multiplies steps and epochs")
+    parser.add_argument(
+        "--useful", action="store_true", help="print what can be learnt from the records too, as one object"
+    )
     parser.add_argument("--results", type=Path, help="keep rows here, and compute none twice")
     return parser.parse_args()
 
@@ -327,7 +340,7 @@ def main() -> None:
             task = Task(model=name, seed=seed, epsilon=None, effort=1.0)
             results.add(task, lambda name=name, sets=sets, seed=seed: control(name, sets, seed))
         for epsilon, model in tasks:
-            task = Task(model=model, seed=seed, epsilon=epsilon, effort=given.effort)
+            task = Task(model=model, seed=seed, epsilon=epsilon, effort=given.effort, is_useful=given.useful)
             results.add(task, lambda task=task, sets=sets: trained(task, sets))
     names = [*controls]
     names += [Task(model=m, seed=0, epsilon=e, effort=1.0).name for e, m in tasks]

@@ -87,6 +87,24 @@ def test_attempt_is_in_the_ledger_and_counted_on(clinic, synthkit):
     assert ledger.audit_attempts(STUDY_DIGEST) == 3
 
 
+def test_an_audit_that_ends_after_its_entry_stays_counted(clinic, synthkit, monkeypatch):
+    def stopped(*_given):
+        raise OSError(28, "No space left on device", "audit.json")
+
+    monkeypatch.setattr("synthkit.cli.audit.write_papers", stopped)
+    options = ("--policy", "lenient.toml", *COUNTED, "--save", "audit.json")
+    answer = synthkit(*AUDIT, "synthetic.csv", *options)
+    assert answer.code == 4
+    assert "PASS" not in answer.out + answer.err
+    assert not (clinic / "audit.json").exists()
+    ledger = Ledger.open("heart.ledger")
+    assert ledger.audit_attempts(STUDY_DIGEST) == 1
+    monkeypatch.undo()
+    monkeypatch.chdir(clinic)
+    assert synthkit(*AUDIT, "synthetic.csv", *options, "--json").document["attempt"] == 2
+    assert ledger.audit_attempts(STUDY_DIGEST) == 2
+
+
 def test_verdict_stays_unseen_when_it_cannot_be_recorded(clinic, synthkit, monkeypatch):
     def full_disk(self, **fields):
         raise OSError(28, "No space left on device", "heart.ledger")
@@ -261,15 +279,35 @@ class TestSealRefuses:
         synthkit(*AUDIT, "synthetic.csv", "--policy", "lenient.toml", "--save", "audit.json")
         self.refused(clinic, seal(synthkit), 1, "does not know this audit")
 
+    def test_a_rerun_that_stands_in_for_the_counted_report(self, ready, synthkit):
+        """Same table, verdict and attempt; another seed, so other figures; no ledger saw it."""
+        first = json.loads((ready / "audit.json").read_text())
+        rerun = (*AUDIT, "synthetic.csv", "--policy", "lenient.toml", "--seed", "1", "--save", "again.json")
+        assert synthkit(*rerun).code == 0
+        again = json.loads((ready / "again.json").read_text())
+        same = ("table_digest", "verdict", "attempt", "policy_digest", "schema_digest")
+        assert [again[name] for name in same] == [first[name] for name in same]
+        assert again["attacks"] != first["attacks"]
+        self.refused(ready, seal(synthkit, audit="again.json"), 1, "not the one that the ledger counted")
+        assert "rule audit.max_attempts" in seal(synthkit, audit="again.json").error
+        assert seal(synthkit).code == 0
+
+    def test_a_figure_written_by_hand(self, ready, synthkit):
+        document = json.loads((ready / "audit.json").read_text())
+        for attack in document["attacks"]:
+            attack["minimum_detectable_effect"] = 0.01
+        (ready / "audit.json").write_text(json.dumps(document))
+        self.refused(ready, seal(synthkit), 1, "not the one that the ledger counted")
+
     def test_a_ledger_of_another_asset(self, ready, synthkit):
         make_ledger(ready / "other.ledger", asset="oncology")
         self.refused(ready, seal(synthkit, ledger="other.ledger"), 6, "belongs to asset oncology")
 
     def test_a_ledger_without_the_models_spend(self, ready, synthkit):
         bare = make_ledger(ready / "bare.ledger", study="another study")
-        report = json.loads((ready / "audit.json").read_text())
-        verdict = AuditReport.from_json(report).verdict
-        bare.record_audit(study=STUDY, table_digest=report["table_digest"], verdict=verdict)
+        report = AuditReport.from_json(json.loads((ready / "audit.json").read_text()))
+        judged = {"table_digest": report.table_digest, "verdict": report.verdict}
+        bare.record_audit(study=STUDY, **judged, report_digest=report.digest)
         self.refused(ready, seal(synthkit, ledger="bare.ledger"), 6, "does not cover")
 
     def test_a_spend_below_its_own_events(self, ready, synthkit):

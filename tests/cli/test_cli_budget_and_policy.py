@@ -5,8 +5,10 @@ import json
 import pytest
 from cli_clinic import ASSET, EVENT, STUDY_DIGEST, make_ledger, policy_text
 
+from synthkit.domain.audit import Verdict
 from synthkit.privacy.accounting import reported_epsilon
 from synthkit.privacy.ledger import Ledger
+from synthkit.privacy.ledger_verify import read_entries
 
 
 def test_show_counts_open_reservations_as_spent(clinic, synthkit):
@@ -31,6 +33,25 @@ def test_history_lists_every_entry(clinic, synthkit):
     assert [entry["kind"] for entry in entries] == ["open", "reserve", "commit"]
     human = synthkit("budget", "history", "--ledger", "heart.ledger")
     assert "100 steps, noise_multiplier 2, sample_rate 0.05" in human.out
+
+
+def test_nothing_that_is_sent_on_holds_the_audited_reports_digest(clinic, synthkit):
+    """Who knows all patients but one could compute the report for each guess at the last."""
+    book = Ledger.open("heart.ledger")
+    told = {"table_digest": "7" * 64, "verdict": Verdict.PASS, "report_digest": "5" * 64}
+    book.record_audit(study=STUDY_DIGEST, **told)
+    fields = read_entries("heart.ledger")[-1].fields
+    assert (fields["report_digest"], len(fields["salt"])) == ("5" * 64, 64)
+    entry = synthkit("budget", "history", "--ledger", "heart.ledger", "--json").document["entries"][-1]
+    assert set(entry) == {"n", "time", "kind", "study", "table_digest", "verdict", "hash"}
+    assert synthkit("budget", "export", "--ledger", "heart.ledger", "-o", "head.json").code == 0
+    said = [
+        synthkit("budget", command, "--ledger", "heart.ledger") for command in ("show", "history", "verify")
+    ]
+    assert "777 PASS, its report bound" in said[1].out
+    for text in ((clinic / "head.json").read_text(), *(answer.out for answer in said)):
+        assert "5" * 12 not in text
+        assert fields["salt"][:12] not in text
 
 
 def test_witness_finds_what_the_chain_alone_cannot(clinic, synthkit):

@@ -90,7 +90,6 @@ def test_conditions_and_lengths_are_honoured_exactly(ward, synthkit):
         (("--where", "code = I10"), "conditions are on the columns of a patient"),
         (("--visits", "9"), "1 to 8"),
         (("--mask-share", "0.5"), "option --mask-share"),
-        (("--policy", "policy.toml"), "option --policy"),
         (("--patients", "never.csv"), "two results would have one name"),
         (("--patients", "people.txt"), "the format is not known"),
     ],

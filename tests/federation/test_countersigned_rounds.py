@@ -226,7 +226,7 @@ def test_a_ledger_put_back_between_rounds_is_refused_by_its_own_code(
             witness_file(hospital).unlink(missing_ok=True)
         for number in range(regrown):
             Ledger.open(ledger_file(hospital)).record_audit(
-                study="s", table_digest=f"{number}", verdict=Verdict.PASS
+                study="s", table_digest=f"{number}", verdict=Verdict.PASS, report_digest="r"
             )
         if restarted:
             agent = hospital.agent()
@@ -362,7 +362,9 @@ def test_statements_that_arrive_together_leave_the_newest(hospital):
     agent = hospital.agent()
     marks = [hospital.ledger.head]
     for number in range(1, 13):
-        hospital.ledger.record_audit(study="s", table_digest=f"{number}", verdict=Verdict.PASS)
+        hospital.ledger.record_audit(
+            study="s", table_digest=f"{number}", verdict=Verdict.PASS, report_digest="r"
+        )
         marks.append(hospital.ledger.head)
     texts = [hospital.witness(mark) for mark in marks[1:]]
     with ThreadPoolExecutor(8) as pool:

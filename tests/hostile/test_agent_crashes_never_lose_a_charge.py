@@ -152,7 +152,7 @@ def note_closing(site: Site, arm: Callable[[], None]) -> None:
 def audit(site: Site, arm: Callable[[], None]) -> None:
     ledger = site.hospital.ledger
     arm()
-    ledger.record_audit(study="s", table_digest="t", verdict=Verdict.PASS)
+    ledger.record_audit(study="s", table_digest="t", verdict=Verdict.PASS, report_digest="r")
 
 
 def purchase(site: Site, arm: Callable[[], None]) -> None:
@@ -257,7 +257,7 @@ def kill_once(site: Site, point: Point, generator: np.random.Generator) -> None:
         assert site.state()[:2] == (done[0] + 1, done[1] + 1), "bought again is paid again"
     if point.scene == "audit":
         assert ledger.audit_attempts("s") <= 1
-        ledger.record_audit(study="s", table_digest="t", verdict=Verdict.PASS)
+        ledger.record_audit(study="s", table_digest="t", verdict=Verdict.PASS, report_digest="r")
     if point.scene == "closing":
         site.hospital.agent().note(Closing(witness=site.hospital.witness(ledger.head)))
         assert stored_witness(site.witness_path).mark == ledger.head

@@ -45,6 +45,10 @@ def resealed(lines):
     return result
 
 
+def another_digit(digit):
+    return b"1" if digit == b"0" else b"0"
+
+
 def swap(lines):
     return [*lines[:3], lines[4], lines[3], *lines[5:]]
 
@@ -62,7 +66,11 @@ TAMPERINGS = {
     "edit_noise": lambda lines: [line.replace(b"30.0", b"90.0") for line in lines],
     "edit_cap": lambda lines: [lines[0].replace(b'"epsilon":3.0', b'"epsilon":9.0'), *lines[1:]],
     "edit_space": lambda lines: [lines[0], lines[1].replace(b'","', b'", "', 1), *lines[2:]],
-    "edit_hash": lambda lines: [*lines[:2], lines[2][:-5] + b"0" + lines[2][-4:], *lines[3:]],
+    "edit_hash": lambda lines: [
+        *lines[:2],
+        lines[2][:-5] + another_digit(lines[2][-5:-4]) + lines[2][-4:],
+        *lines[3:],
+    ],
     "delete": lambda lines: lines[:3] + lines[4:],
     "delete_first": lambda lines: lines[1:],
     "reorder": swap,

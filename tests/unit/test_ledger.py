@@ -169,8 +169,10 @@ def test_one_outcome_per_reservation(ledger, tmp_path):
 
 def test_audit_attempts_are_counted_per_study(ledger, tmp_path):
     for verdict, expected in ((Verdict.FAIL, 1), (Verdict.INVALID, 2), (Verdict.PASS, 3)):
-        assert ledger.record_audit(study="s1", table_digest="t", verdict=verdict) == expected
-    assert ledger.record_audit(study="s2", table_digest="t", verdict=Verdict.PASS) == 1
+        assert (
+            ledger.record_audit(study="s1", table_digest="t", verdict=verdict, report_digest="r") == expected
+        )
+    assert ledger.record_audit(study="s2", table_digest="t", verdict=Verdict.PASS, report_digest="r") == 1
     again = Ledger.open(tmp_path / "heart.jsonl")
     assert (again.audit_attempts("s1"), again.audit_attempts("s2"), again.audit_attempts("s3")) == (3, 1, 0)
 

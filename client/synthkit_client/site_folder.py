@@ -31,8 +31,6 @@ from synthkit.release.signing import SigningKey, TrustStore, read_key
 from synthkit_client.storage import write_durably
 from synthkit_client.witness import stored_witness
 
-SPLIT_NAMES = ("members", "holdout", "reference")
-
 
 @dataclass(frozen=True, kw_only=True)
 class SiteConfig:

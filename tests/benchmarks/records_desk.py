@@ -21,6 +21,8 @@ from synthkit.data.simulator.sampling import simulate
 from synthkit.domain.schema import Column, Kind, Schema
 from synthkit.domain.vocabulary import CodeType
 from synthkit.errors import InputError
+from synthkit.evaluation.record_conditions import RecordCondition
+from synthkit.evaluation.targets import parse_target
 
 DIAGNOSES = ("diag_1", "diag_2", "diag_3")
 AFTER_DRUGS = "change"
@@ -45,6 +47,19 @@ def diabetes130(path: Path) -> PatientSequences:
         table = Path(folder) / "records.csv"
         events[["patient_nbr", "visit_seq", "code"]].to_csv(table, index=False)
         return read_sequences(table, schema)
+
+
+HOSPITAL_CUTS = tuple(million * 1_000_000 for million in (4.5, 22.5, 27, 40.5, 45, 81, 90))
+"""Patient numbers come in blocks, which differ in payers, specialties and people like hospitals: read off the
+numbers, as the file names no hospital."""
+
+
+def hospitals_of_diabetes130(path: Path) -> list[np.ndarray]:
+    """Positions of each hospital's patients among those of `diabetes130`, which stand by number."""
+    events = _events(path)
+    visits = events.groupby(events.patient_nbr.astype(int)).visit_seq.nunique()
+    numbers = np.sort(visits[visits >= FEWEST_VISITS].index.to_numpy())
+    return np.split(np.arange(numbers.size), np.searchsorted(numbers, HOSPITAL_CUTS))
 
 
 def _events(path: Path) -> pd.DataFrame:
@@ -81,13 +96,10 @@ def with_conditions(records: PatientSequences, train: PatientSequences) -> Patie
 
     The columns follow from the codes, so a probability of both is one of the codes.
     """
-    vocabulary = records.schema.vocabulary
-    diagnoses = np.array(vocabulary.of_type(CodeType.DIAGNOSIS))
-    carriers = [_carriers(train, code).sum() for code in diagnoses]
-    chosen = diagnoses[np.argsort(carriers)[::-1][:CONDITIONS]]
+    chosen = frequent_diagnoses(train)
     levels = ("no", "yes")
     columns = tuple(
-        Column(name=f"has {vocabulary.codes[code]}", kind=Kind.BINARY, categories=levels) for code in chosen
+        Column(name=_column(records, code), kind=Kind.BINARY, categories=levels) for code in chosen
     )
     named = {
         column.name: np.array(levels, dtype=object)[_carriers(records, code).astype(int)]
@@ -98,6 +110,31 @@ def with_conditions(records: PatientSequences, train: PatientSequences) -> Patie
         schema=replace(records.schema, columns=(*records.schema.columns, *columns)),
         statics=records.statics.assign(**named),
     )
+
+
+def frequent_diagnoses(records: PatientSequences) -> np.ndarray:
+    """Numbers of the `CONDITIONS` diagnoses that most patients have, the most frequent first."""
+    diagnoses = np.array(records.schema.vocabulary.of_type(CodeType.DIAGNOSIS))
+    carriers = [_carriers(records, code).sum() for code in diagnoses]
+    return diagnoses[np.argsort(carriers)[::-1][:CONDITIONS]]
+
+
+def condition_questions(records: PatientSequences, train: PatientSequences) -> list[RecordCondition]:
+    """Has the patient this diagnosis? Of each frequent one of `train`, to be told from the other codes.
+
+    By its column where the records have it, else by the codes.
+    """
+    known = set() if records.schema.statics is None else {c.name for c in records.schema.columns}
+    questions = []
+    for code in frequent_diagnoses(train):
+        name = _column(records, code)
+        target = parse_target(f"{name} = yes", records.schema.statics) if name in known else None
+        questions.append(RecordCondition(label=name, target=target, codes=(int(code),)))
+    return questions
+
+
+def _column(records: PatientSequences, code: int) -> str:
+    return f"has {records.schema.vocabulary.codes[code]}"
 
 
 def _carriers(records: Sequences, code: int) -> np.ndarray:

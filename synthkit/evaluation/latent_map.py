@@ -84,8 +84,8 @@ def latent_means(model: SequenceModel, records: Sequences) -> np.ndarray:
     found = np.empty((len(states), network.latent))
     for start in range(0, len(states), CHUNK):
         some = order[start : start + CHUNK]
-        mean, _ = network.posterior(batch_of(states, network.layout, some))
-        found[some] = mean[:, : network.latent].double().numpy()
+        batch, still = batch_of(states, network.layout, some), torch.zeros(some.size, network.noise_size)
+        found[some] = network.infer_latent(batch, still).latent.double().numpy()
     return found
 
 

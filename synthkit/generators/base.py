@@ -7,6 +7,7 @@ clipping rests on, and all trained parameters sit in layers that Opacus can meas
 bought tables meets no patient, and is free in both.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import ClassVar
@@ -25,6 +26,9 @@ UNKNOWN = -1
 
 MASS_DRAWS = 50_000
 """Unconditional draws from which a model without a better way tells how many patients meet conditions."""
+
+PATIENTS_ASSUMED = 10_000
+"""Of a model that does not know how many taught it; only conditions rarer than one in these are doubted."""
 
 MOST_STATES = 6000
 """Of a generator fitted to tables, which hold the square of this; beyond, categories have to be grouped."""
@@ -81,9 +85,11 @@ class Generator(nn.Module, ABC):
             allowed *= weights[states[:, column]]
         return float(allowed.mean())
 
-    def signal_share(self, mass: float) -> float:  # noqa: ARG002
-        """Share of signal in the mass of conditions, in (0, 1]; 1 where no noise is known of."""
-        return 1.0
+    def signal_share(self, mass: float) -> float:
+        """Share of signal in the mass of conditions, in (0, 1]; here no noise is known of, see
+        `chance_of_any`.
+        """
+        return max(1e-12, chance_of_any(mass))
 
     @abstractmethod
     def complete(self, states: np.ndarray, *, rng: torch.Generator) -> np.ndarray:
@@ -205,6 +211,14 @@ class SteppedGenerator(Generator):
         """Set the prior from the (noised) sum of `statistics`, float64, shape (statistics,)."""
 
 
+def chance_of_any(mass: float, patients: float = PATIENTS_ASSUMED) -> float:
+    """1 - e^(-m n): how likely n patients hold one who meets conditions that a share m of all meets.
+
+    A model gives every state some mass, also one that it never met: what it says there is its own.
+    """
+    return -math.expm1(-mass * patients)
+
+
 class TableGenerator(Generator):
     """Fitted to the patients' two-way tables, bought once; no step of its fit meets a patient.
 
@@ -254,9 +268,12 @@ class TableGenerator(Generator):
         self.millions.fill_(patients / 1e6)  # of the order of the other weights, whatever the site's size
 
     def signal_share(self, mass: float) -> float:
-        """m^2 / (m^2 + noise^2) for the conditions' mass m, the noise being that of one bought cell."""
-        noise = float(self.table_noise)
-        return max(1e-12, mass**2 / (mass**2 + noise**2)) if noise > 0 else 1.0
+        """m^2 / (m^2 + noise^2) for the conditions' mass m, the noise being that of one bought cell; times
+        the chance that even one patient of those counted met them (see `chance_of_any`).
+        """
+        noise, counted = float(self.table_noise), float(self.millions)
+        signal = mass**2 / (mass**2 + noise**2) if noise > 0 else 1.0
+        return max(1e-12, signal * (chance_of_any(mass, self.patients(1.0)) if counted else 1.0))
 
     @abstractmethod
     def fit(

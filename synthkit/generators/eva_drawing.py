@@ -13,9 +13,9 @@ import torch
 from torch.nn import functional
 
 from synthkit.domain.sequence_layout import RecordStates
-from synthkit.generators.eva_network import EvaNetwork
+from synthkit.generators.eva_network import SIZES, EvaNetwork
 from synthkit.generators.sequence_base import RecordBatch, batch_of
-from synthkit.generators.sequence_layers import memory_states
+from synthkit.generators.sequence_layers import MEMORY, memory_states, never_states
 
 
 def draw_visits(
@@ -78,8 +78,37 @@ class _People:
 
     def kept(self, rows: torch.Tensor) -> "_People":
         """Some of them."""
-        moved = {name: value[rows] for name, value in vars(self).items() if name != "past"}
-        return _People(**moved, past=[one[rows] for one in self.past])
+        moved = {name: value.index_select(0, rows) for name, value in vars(self).items() if name != "past"}
+        return _People(**moved, past=[one.index_select(0, rows) for one in self.past])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class _Tables:
+    """What codes' log odds are made of, as sums of rows rather than layers.
+
+    `weight`, (2 * hidden, codes): of the output layer. `start`, (hidden,): what having no code yet adds to
+    the hidden layer; `beside`, (codes, hidden): what a code adds; `gains`, (types * SIZES, hidden): what one
+    more of its type adds. `odds`, (codes, MEMORY): bias and memory in each state of it.
+    """
+
+    weight: torch.Tensor
+    start: torch.Tensor
+    beside: torch.Tensor
+    gains: torch.Tensor
+    odds: torch.Tensor
+
+
+def _tables_of(eva: EvaNetwork) -> _Tables:
+    sizes = eva.size_in.weight.view(-1, SIZES, eva.size_in.embedding_dim)
+    numbers, states = torch.arange(eva.layout.codes)[:, None], torch.arange(MEMORY)
+    odds = eva.out.bias[:, None].expand(-1, MEMORY)
+    return _Tables(
+        weight=eva.out.weight.T,
+        start=sizes[:, 0].sum(dim=0),
+        beside=eva.beside.weight,
+        gains=functional.pad(sizes.diff(dim=1), (0, 0, 0, 1)).flatten(0, 1),
+        odds=odds + eva.memory_odds(states, numbers) if eva.memory else odds,
+    )
 
 
 @dataclass(kw_only=True)
@@ -107,7 +136,7 @@ class _Drawing:
         history: RecordStates | None,
     ) -> None:
         self.eva, self.rng, self.statics, self.history = eva, rng, statics, history
-        self.record = _Record()
+        self.record, self.tables = _Record(), _tables_of(eva)
         count, most = len(statics), eva.layout.most_visits
         self.lengths = None if lengths is None else torch.from_numpy(np.minimum(lengths, most))
         self.given: RecordBatch | None = None
@@ -150,17 +179,19 @@ class _Drawing:
             mean=people.total / max(place, 1),
             past=people.past,
         )
-        present = self._codes(people, context, place)
+        rows, codes = self._codes(people, context, place)
+        present = torch.zeros(len(context), eva.layout.codes)
+        present[rows, codes] = 1.0
         vector = eva.visit_in(present)
-        self._note(people, present, place)
+        self._note(people, rows, codes, place)
         logits = eva.leave_logits(context, vector)
         leave = self._leave(people, logits, place)
         days = self._days(people, leave, place)
         stays = leave != eva.layout.end
         people.total = people.total + vector
         people.before = vector
-        people.last = torch.where(present > 0, place, people.last)
-        people.count = people.count + present.to(torch.int32)
+        people.last[rows, codes] = place
+        people.count[rows, codes] += 1
         people.elapsed, people.gap, people.entry = people.elapsed + days, days, leave + 1
         return people if bool(stays.all()) else people.kept(stays.nonzero().squeeze(1))
 
@@ -175,39 +206,58 @@ class _Drawing:
             self.up[:, people.numbers] = made.permute(2, 0, 1)
         return self.up[place % span][people.numbers]
 
-    def _codes(self, people: _People, context: torch.Tensor, place: int) -> torch.Tensor:
-        """The visit's codes, float32 (patients, codes): drawn one after the other, or as given."""
-        eva, layout = self.eva, self.eva.layout
-        present = torch.zeros(len(context), layout.codes)
+    def _codes(self, people: _People, context: torch.Tensor, place: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Row and code of all codes of the visit, int64: drawn one after the other, or as given."""
         is_given = place < self.given_visits[people.numbers]
-        if self.given is not None and bool(is_given.any()):
-            present[is_given] = self.given.present[people.numbers[is_given], place]
         going = (~is_given).nonzero().squeeze(1)
-        hidden = eva.to_hidden(context[going])
-        memory = self._memory(people, place)[going] if eva.memory else torch.zeros(going.numel(), 1)
+        rows, codes = self._drawn_codes(going, context[going], self._odds(people, place)[going])
+        if self.given is None or not bool(is_given.any()):
+            return rows, codes
+        known = is_given.nonzero().squeeze(1)
+        some, given = self.given.present[people.numbers[known], place].nonzero(as_tuple=True)
+        return torch.cat([rows, known[some]]), torch.cat([codes, given])
+
+    def _drawn_codes(
+        self, going: torch.Tensor, context: torch.Tensor, odds: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """As `_codes`, of the rows `going`; `odds` is what of each code's log odds no other code changes."""
+        tables, layout, none = self.tables, self.eva.layout, torch.zeros(0, dtype=torch.int64)
+        hidden = self.eva.to_hidden(context) + tables.start
         last = torch.full((going.numel(),), -1)
         sizes = torch.zeros(going.numel(), 1 + max(layout.types), dtype=torch.int64)
+        rows, codes = [none], [none]
         for turn in range(layout.most_codes):
             if not going.numel():
                 break
-            hazards = functional.softplus(eva.code_logits(hidden + eva.sizes(sizes)) + memory)
-            code = _next_codes(hazards, last, self.rng, at_least_one=not (turn or layout.may_be_empty))
+            logits = torch.addmm(odds, torch.cat([functional.gelu(hidden), hidden], dim=1), tables.weight)
+            at_least_one = not (turn or layout.may_be_empty)
+            code = _next_codes(functional.softplus(logits), last, self.rng, at_least_one=at_least_one)
             found = (code < layout.codes).nonzero().squeeze(1)
-            going, last, memory = going[found], code[found], memory[found]
-            present[going, last] = 1.0
-            sizes = sizes[found]
-            sizes[torch.arange(len(found)), eva.type_of[last]] += 1
-            hidden = hidden[found] + eva.beside(last)
-        return present
+            last, odds = code[found], odds.index_select(0, found)
+            going, sizes = going[found], sizes.index_select(0, found)
+            kind = self.eva.type_of[last][:, None]
+            gained = sizes.gather(1, kind).clamp(max=SIZES - 1) + kind * SIZES
+            sizes.scatter_add_(1, kind, torch.ones_like(kind))
+            hidden = hidden.index_select(0, found) + tables.beside.index_select(0, last)
+            hidden += tables.gains.index_select(0, gained.squeeze(1))
+            rows.append(going)
+            codes.append(last)
+        return torch.cat(rows), torch.cat(codes)
 
-    def _memory(self, people: _People, place: int) -> torch.Tensor:
-        """What each patient's memory adds to each code's log odds, (patients, codes).
+    def _odds(self, people: _People, place: int) -> torch.Tensor:
+        """Of each code the bias and what the patient's memory adds, (patients, codes).
 
-        Only `place` squared pairs of last and count exist: their states are looked up, not computed.
+        Few codes have been seen before: all others' states of memory are the same, and not worked out.
         """
-        last, count = torch.arange(-1, place)[:, None], torch.arange(place + 1)
-        states = memory_states(torch.tensor(place), last, count).flatten()
-        return self.eva.memory_odds(states[(people.last + 1) * (place + 1) + people.count])
+        table, codes = self.tables.odds, self.eva.layout.codes
+        now = torch.tensor(place)
+        odds = table[:, never_states(now)].expand(people.numbers.numel(), codes).clone()
+        if self.eva.memory:
+            seen = people.count.flatten().nonzero().squeeze(1)
+            last, count = (one.flatten()[seen].long() for one in (people.last, people.count))
+            at = seen % codes * MEMORY + memory_states(now, last, count)
+            odds.view(-1)[seen] = table.flatten().index_select(0, at)
+        return odds
 
     def _leave(self, people: _People, logits: torch.Tensor, place: int) -> torch.Tensor:
         """Kind of the gap to the next visit, or the layout's `end`."""
@@ -239,13 +289,12 @@ class _Drawing:
             leave[is_given] = torch.from_numpy(calendar.kind_of(given.numpy()))[is_given]
         return days
 
-    def _note(self, people: _People, present: torch.Tensor, place: int) -> None:
-        row, code = present.nonzero(as_tuple=True)
+    def _note(self, people: _People, rows: torch.Tensor, codes: torch.Tensor, place: int) -> None:
         self.record.owners.append(people.numbers.numpy())
         self.record.gaps.append(people.gap.numpy())
-        self.record.codes.append(code.numpy())
-        self.record.code_owners.append(people.numbers[row].numpy())
-        self.record.code_places.append(np.full(code.numel(), place))
+        self.record.codes.append(codes.numpy())
+        self.record.code_owners.append(people.numbers[rows].numpy())
+        self.record.code_places.append(np.full(codes.numel(), place))
 
 
 def _next_codes(
@@ -281,8 +330,8 @@ def _newcomers(eva: EvaNetwork, statics: torch.Tensor, first_days: np.ndarray) -
         past=eva.stack.start(count),
         before=torch.zeros(count, channels),
         total=torch.zeros(count, channels),
-        last=torch.full((count, eva.layout.codes), -1, dtype=torch.int32),
-        count=torch.zeros(count, eva.layout.codes, dtype=torch.int32),
+        last=torch.full((count, eva.layout.codes), -1, dtype=torch.int16),
+        count=torch.zeros(count, eva.layout.codes, dtype=torch.int16),
         day=torch.from_numpy(first_days),
         elapsed=nothing,
         gap=nothing,

@@ -19,7 +19,7 @@ autoencoders", 2020, section 2.1 and equation 3; ordered Bernoulli chain: Laroch
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -29,8 +29,13 @@ from torch.nn import functional
 
 from synthkit.domain.calendar import CLOCK
 from synthkit.domain.sequence_layout import RecordStates, SequenceLayout
+from synthkit.generators.eva_dropout import ALL, Kept, kept_of
+from synthkit.generators.eva_latent import Inferred, standard_draw
 from synthkit.generators.eva_settings import DEFAULTS, RANGES
 from synthkit.generators.sequence_base import Bound, RecordBatch, SequenceGenerator
+from synthkit.generators.sequence_biases import correct_biases, set_biases
+from synthkit.generators.sequence_cells import Cells, cells_in, chained, counted_so_far, decided, remembered
+from synthkit.generators.sequence_counts import Counts
 from synthkit.generators.sequence_layers import (
     MEMORY,
     NEVER,
@@ -39,10 +44,8 @@ from synthkit.generators.sequence_layers import (
     Lookup,
     RecurrentStack,
     Upsampler,
-    by_step,
-    states_before,
 )
-from synthkit.generators.sequence_pairs import cells_of, start_from_lifts
+from synthkit.generators.sequence_pairs import cells_of
 from synthkit.generators.sequence_shares import FIRST_CODES, Shares, share_statistics
 from synthkit.generators.settings import checked_settings
 
@@ -69,8 +72,8 @@ class EvaNetwork(SequenceGenerator):
         self._settings = checked_settings(self.kind, hyperparameters, self.defaults, self.ranges)
         size = {name: int(value) for name, value in self._settings.items()}
         channels, hidden, latent, codes = size["channels"], size["hidden"], size["latent"], layout.codes
-        self.latent, self.memory = latent, size["memory"]
-        given = latent if self.statics_follow_latent else 0
+        self.latent, self.memory, self.channels = latent, size["memory"], channels
+        given = latent * self.statics_follow_latent
         if latent:
             self.see = nn.Linear(codes + layout.statics.width + 2, 2 * channels)
             self.infer = nn.Linear(2 * channels, 2 * self.inferred)
@@ -88,18 +91,17 @@ class EvaNetwork(SequenceGenerator):
         self.entry_in = nn.Embedding(layout.end + 1, channels)
         self.visit_in = nn.Linear(codes, channels, bias=False)
         self.mean_in = nn.Linear(channels, channels)
-        self.stack = (
-            RecurrentStack(channels, 2 * channels)
-            if size["recurrent"]
-            else CausalStack(channels, size["layers"])
-        )
-        self.looks_back = bool(size["recurrent"] or size["layers"])
+        recurrent, layers = size["recurrent"], size["layers"]
+        self.stack = RecurrentStack(channels, 2 * channels) if recurrent else CausalStack(channels, layers)
+        self.looks_back = bool(recurrent or layers)
         self.norm = nn.LayerNorm(channels)
-        self.to_hidden = nn.Linear(channels, hidden)
+        self.sees_patient, self.sees_latent = bool(size["direct"] & 1), bool(size["direct"] & 2 and latent)
+        seen = channels + self.sees_patient * layout.statics.width + self.sees_latent * channels
+        self.to_hidden = nn.Linear(seen, hidden)
         self.beside = nn.Embedding(codes + 1, hidden)
         self.size_in = nn.Embedding((1 + max(layout.types)) * SIZES, hidden)
         self.out = nn.Linear(2 * hidden, codes)
-        self.leave_context = nn.Linear(channels, hidden)
+        self.leave_context = nn.Linear(seen, hidden)
         self.leave_visit = nn.Linear(channels, hidden, bias=False)
         self.leave = nn.Linear(hidden, layout.end + 1)
         if self.memory:
@@ -136,8 +138,8 @@ class EvaNetwork(SequenceGenerator):
 
     @property
     def noise_size(self) -> int:
-        """One variate for each latent dimension."""
-        return max(1, self.latent)
+        """One variate for each inferred dimension, and while channels are left out, one for each."""
+        return max(1, self.inferred * self.has_latent) + self.drops * 2 * self.channels
 
     @property
     def has_pairs(self) -> bool:
@@ -180,27 +182,24 @@ class EvaNetwork(SequenceGenerator):
         mean, log_std = self.infer(functional.gelu(hidden)).chunk(2, dim=1)
         return mean, log_std.clamp(-5.0, 2.0)
 
-    def bound(self, batch: RecordBatch, *, noise: torch.Tensor) -> Bound:
-        """See `SequenceGenerator`."""
-        latent, kl = self.infer_latent(batch, noise)
-        context, visits = self._contexts(batch, latent)
+    def bound(self, batch: RecordBatch, *, noise: torch.Tensor, kept: Kept = ALL) -> Bound:
+        """See `SequenceGenerator`; `kept`: without some channels of each patient."""
+        inferred = self.infer_latent(batch, noise)
+        context, visits = self._contexts(batch, inferred.latent, kept)
         return Bound(
             codes=self._codes_misfit(batch, context),
             leaves=self._leaves_misfit(batch, context, visits),
-            statics=self._statics_misfit(
-                batch.statics, latent if self.statics_follow_latent else latent[:, :0]
-            ),
-            kl=kl,
+            statics=self._statics_misfit(batch.statics, inferred.latent),
+            kl=inferred.kl,
+            drawn=inferred.drawn,
         )
 
-    def infer_latent(self, batch: RecordBatch, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """A draw of each patient's latent given the record, (batch, latent), and its divergence, (batch,)."""
-        if not self.latent:
-            empty = torch.zeros(len(batch), 0, device=noise.device)
-            return empty, torch.zeros(len(batch), device=noise.device)
-        mean, log_std = self.posterior(batch)
-        kl = (0.5 * (mean.square() + (2 * log_std).exp() - 1.0) - log_std).sum(dim=1)
-        return mean + log_std.exp() * noise, kl
+    def infer_latent(self, batch: RecordBatch, noise: torch.Tensor) -> Inferred:
+        """A draw of each patient's latent given the record, and how far its posterior is from the prior."""
+        if self.latent:
+            return standard_draw(*self.posterior(batch), noise[:, : self.inferred])
+        nothing = torch.zeros(len(batch), device=noise.device)
+        return Inferred(latent=nothing[:, None][:, :0], kl=nothing, drawn=nothing)
 
     def _read(self, batch: RecordBatch) -> torch.Tensor:
         """Where the LSTM ends in both directions, (batch, 2 * channels)."""
@@ -210,7 +209,9 @@ class EvaNetwork(SequenceGenerator):
 
     def loss_per_patient(self, batch: RecordBatch, *, progress: float, noise: torch.Tensor) -> torch.Tensor:
         """See `SequenceGenerator`. The divergence's weight rises over the first half."""
-        parts = self.bound(batch, noise=noise)
+        chance = self._settings["dropout"] * self.drops
+        kept = kept_of(noise[:, -2 * self.channels :], chance) if chance else ALL
+        parts = self.bound(batch, noise=noise, kept=kept)
         weight = self._settings["kl_weight"] * min(1.0, 0.05 + 1.9 * progress)
         return parts.misfit + weight * parts.kl
 
@@ -220,9 +221,13 @@ class EvaNetwork(SequenceGenerator):
         hot = torch.zeros(len(statics), layout.width, device=statics.device)
         return hot.scatter_(1, statics + torch.tensor(layout.offsets, device=statics.device), 1.0)
 
+    def statics_misfit(self, batch: RecordBatch, *, noise: torch.Tensor) -> torch.Tensor:
+        """See `SequenceGenerator`."""
+        return self._statics_misfit(batch.statics, noise[:, : self.latent])
+
     def _statics_misfit(self, statics: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
         """Minus log probability of the static columns, each given those before, (batch,)."""
-        hot = self.hot(statics)
+        hot, latent = self.hot(statics), latent if self.statics_follow_latent else latent[:, :0]
         misfit = torch.zeros(len(statics), device=statics.device)
         for column, (head, offset) in enumerate(zip(self.heads(), self.layout.statics.offsets, strict=True)):
             logits = head(self.static_inputs(hot, offset, latent))
@@ -234,18 +239,26 @@ class EvaNetwork(SequenceGenerator):
         known = torch.cat([hot[:, :offset], latent], dim=1)
         return known if known.shape[1] else torch.zeros(len(hot), 1, device=hot.device)
 
-    def _contexts(self, batch: RecordBatch, latent: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _contexts(
+        self, batch: RecordBatch, latent: torch.Tensor, kept: Kept = ALL
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """What each visit is decoded from, and each visit's own vector, both (batch, visits, channels)."""
-        visits = self.visit_in(batch.present)
-        inputs = self.around(batch.clock, batch.entry, self.hot(batch.statics)[:, None])
+        visits, hot = self.visit_in(batch.present) * kept[0], self.hot(batch.statics)[:, None]
+        inputs = self.around(batch.clock, batch.entry, hot)
+        up = torch.zeros_like(inputs)
         if self.latent:
-            inputs = inputs + self.upsample(latent, visits.shape[1]).transpose(1, 2)
+            up = self.upsample(latent, visits.shape[1]).transpose(1, 2)
+            inputs = inputs + up
         if self.looks_back:
             place = torch.arange(visits.shape[1], device=visits.device).clamp(min=1)[:, None]
             before = functional.pad(visits, (0, 0, 1, 0))[:, :-1]
             inputs = inputs + before + self.mean_in(before.cumsum(dim=1) / place)
-        context: torch.Tensor = self.norm(self.stack(inputs))
-        return context, visits
+        hot = hot.expand(-1, visits.shape[1], -1)
+        return self._beside(self.norm(self.stack(inputs)) * kept[1], hot, up), visits
+
+    def _beside(self, context: torch.Tensor, hot: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+        """What a visit is decoded from: its context, and with `direct` the patient as such."""
+        return torch.cat([context, *[hot] * self.sees_patient, *[up] * self.sees_latent], dim=-1)
 
     def around(self, clock: torch.Tensor, entry: torch.Tensor, hot: torch.Tensor) -> torch.Tensor:
         """What is known of visits besides codes: time, the gap before, and the patient."""
@@ -258,51 +271,49 @@ class EvaNetwork(SequenceGenerator):
         At each step the codes between the last one and the next are decided: the ones passed over, absent,
         and the next one, present.
         """
-        marks = self.beside(batch.tokens)
-        before = functional.pad(marks, (0, 0, 1, 0))[:, :-1].cumsum(dim=1)  # (batch, steps, hidden)
-        index = batch.begin[:, :, None].expand_as(before)
-        prefix = before - before.gather(1, index)
-        chosen = by_step(self.to_hidden(context), batch.visit) + prefix
-        chosen = chosen + self.sizes(self._sizes_so_far(batch))
-        logits = self.code_logits(chosen)
+        cells = cells_in(batch, self.layout.codes)
+        hidden = self._hidden(batch, context, cells)
+        logits, first = decided(self.code_logits(hidden), cells)
         if self.memory:
-            logits = logits + by_step(self.memory_odds(states_before(batch.present)), batch.visit)
-        numbers = torch.arange(self.layout.codes, device=logits.device)
-        decided = (numbers > batch.last[:, :, None]) & (numbers <= batch.tokens[:, :, None])
-        odds = functional.softplus(logits)
-        absent = (odds * decided).sum(dim=2)
+            odds = self._remembered_odds(batch, cells)
+            logits, first = logits + odds, first + odds
+        present = batch.present.flatten(0, 1).index_select(0, cells.visits)
+        misfit = functional.softplus(logits * (1.0 - 2.0 * present)).sum(dim=1)
         if not self.layout.may_be_empty:  # given that the visit has a code at all
-            is_first = (batch.last < 0).float()
-            absent = absent + torch.log(-torch.expm1(-odds.sum(dim=2).clamp(min=1e-6))) * is_first
-        token = batch.tokens.clamp(max=self.layout.codes - 1)[:, :, None]
-        is_code = (batch.tokens < self.layout.codes).float()
-        return ((absent - logits.gather(2, token).squeeze(2) * is_code) * batch.is_step).sum(dim=1)
+            hazard = functional.softplus(first).sum(dim=1).clamp(min=1e-6)
+            misfit = misfit + torch.log(-torch.expm1(-hazard))
+        return misfit.new_zeros(len(batch)).index_add(0, cells.owners, misfit)
 
-    def _sizes_so_far(self, batch: RecordBatch) -> torch.Tensor:
-        """Codes of each type that the step's visit has before it, int64 (batch, steps, types)."""
-        kinds = torch.cat([self.type_of, self.type_of.new_full((1,), -1)])[batch.tokens]
-        types = torch.arange(1 + max(self.layout.types), device=kinds.device)
-        hits = (kinds[:, :, None] == types).long()
-        before = functional.pad(hits, (0, 0, 1, 0))[:, :-1].cumsum(dim=1)
-        return before - before.gather(1, batch.begin[:, :, None].expand_as(before))
+    def _hidden(self, batch: RecordBatch, context: torch.Tensor, cells: Cells) -> torch.Tensor:
+        """The hidden layer at each step: its visit's context and the codes before, (batch, steps, hidden)."""
+        numbers = torch.arange(self.size_in.num_embeddings, device=context.device)
+        table = self.size_in(numbers.expand(len(batch), -1)).unflatten(1, (-1, SIZES))
+        starts = self.to_hidden(context).flatten(0, 1).index_select(0, cells.visits)
+        starts = starts + table[:, :, 0].sum(dim=1).index_select(0, cells.owners)
+        gains = functional.pad(table.diff(dim=2), (0, 0, 0, 1)).flatten(0, 2)  # of one code more of a type
+        at = counted_so_far(batch, self.type_of, most=SIZES - 1)
+        found = gains.index_select(0, at.flatten()).view(*at.shape, -1)
+        return chained(starts, self.beside(batch.tokens) + found, cells)
 
-    def sizes(self, counts: torch.Tensor) -> torch.Tensor:
-        """What the number of codes so far, int64 (..., types), adds to the hidden layer, (..., hidden)."""
-        offsets = torch.arange(counts.shape[-1], device=counts.device) * SIZES
-        found: torch.Tensor = self.size_in(counts.clamp(max=SIZES - 1) + offsets).sum(dim=-2)
-        return found
+    def _remembered_odds(self, batch: RecordBatch, cells: Cells) -> torch.Tensor:
+        """What the memory adds to each code's log odds at each visit, (visits, codes)."""
+        memory = remembered(batch, cells, self.layout.codes)
+        numbers = torch.arange(self.layout.codes, device=memory.never.device)
+        never = self.memory_odds(memory.never[:, None].expand(len(batch), -1, numbers.numel()), numbers)
+        seen = self.memory_odds(memory.states, memory.codes).flatten().index_select(0, memory.used)
+        odds = never.flatten(0, 1).index_select(0, memory.kind_of)
+        return odds.flatten().index_copy(0, memory.cells, seen).view_as(odds)
 
     def code_logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Log odds of each code. The second half is a path without a bend: log odds that add up."""
         logits: torch.Tensor = self.out(torch.cat([functional.gelu(hidden), hidden], dim=-1))
         return logits
 
-    def memory_odds(self, states: torch.Tensor) -> torch.Tensor:
-        """What the memory adds to each code's log odds."""
-        odds: torch.Tensor = self.memory_of_type(states + self.type_of * MEMORY).squeeze(-1)
+    def memory_odds(self, states: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+        """What the memory adds to the log odds of `codes`, each in its state; both int64 (batch, ...)."""
+        odds: torch.Tensor = self.memory_of_type(states + self.type_of[codes] * MEMORY).squeeze(-1)
         if self.memory == 2:
-            numbers = torch.arange(self.layout.codes, device=states.device)
-            odds = odds + self.memory_of_code(states + numbers * MEMORY).squeeze(-1)
+            odds = odds + self.memory_of_code(states + codes * MEMORY).squeeze(-1)
         return odds
 
     def leave_logits(self, context: torch.Tensor, visits: torch.Tensor) -> torch.Tensor:
@@ -324,21 +335,17 @@ class EvaNetwork(SequenceGenerator):
         """See `SequenceGenerator`."""
         return share_statistics(states, self.layout, has_pairs=self.has_pairs)
 
-    @torch.no_grad()
     def set_shares(self, total: np.ndarray, *, noise: float) -> None:
         """See `SequenceGenerator`."""
-        shares = Shares.read(total, self.layout, noise=noise, has_pairs=self.has_pairs)
-        self.out.bias.copy_(torch.from_numpy(shares.new_log_odds if self.memory else shares.code_log_odds))
-        if self.memory:
-            self.memory_of_type.weight.copy_(torch.from_numpy(shares.memory_of_type).view(-1, 1))
-        if self.memory == 2:
-            self.memory_of_code.weight.copy_(torch.from_numpy(shares.memory_of_code).view(-1, 1))
-        self.leave.bias.copy_(torch.from_numpy(shares.leave_logs))
-        for head, logs in zip(self.heads(), shares.static_logs, strict=True):
-            head.bias.copy_(torch.from_numpy(logs))
-        if shares.pair_lifts is not None:
-            others = (self.to_hidden.weight.T, self.to_hidden.bias, self.size_in.weight)
-            start_from_lifts(shares.pair_lifts, shares.codes, beside=self.beside, out=self.out, others=others)
+        set_biases(self, Shares.read(total, self.layout, noise=noise, has_pairs=self.has_pairs))
+
+    def correct_shares(
+        self, total: np.ndarray, drawn: Sequence[RecordStates], *, noise: float, step: float
+    ) -> None:
+        """See `SequenceGenerator`."""
+        own = np.sum([share_statistics(part, self.layout).sum(dim=0).numpy() for part in drawn], axis=0)
+        bought = Counts.read(total, self.layout, noise=noise, has_pairs=self.has_pairs)
+        correct_biases(self, *Shares.compared(bought, own, self.layout), step=step)
 
     # ---- drawing ----
 
@@ -381,4 +388,4 @@ class EvaNetwork(SequenceGenerator):
         if self.looks_back:
             inputs = inputs + before + self.mean_in(mean)
         h, past = self.stack.step(inputs, past)
-        return self.norm(h), past
+        return self._beside(self.norm(h), hot, up), past

@@ -52,7 +52,7 @@ def draw_records(
         if past is not None:
             states = batch_of(past, eva.layout, np.arange(chunk.size))
             noise = torch.randn(chunk.size, eva.noise_size, generator=source)
-            latent, statics, share = eva.infer_latent(states, noise)[0], states.statics, 1.0
+            latent, statics, share = eva.infer_latent(states, noise).latent, states.statics, 1.0
         else:
             before, statics, share = _starts(eva, chunk.size, source, where or {})
             latent = eva.latent_after_statics(before, statics, source)

@@ -1,7 +1,10 @@
 """EVA's hyperparameters: what they are unless said otherwise, and within which bounds.
 
 Knows numbers alone. `posterior` is how many draws of the weights a training keeps, 0 for a point estimate;
-`pairs` whether pairs of codes are bought with the shares; both are part of the plan that is signed.
+`pairs` whether pairs of codes are bought with the shares; both are part of the plan that is signed. `direct`
+adds up what of a patient reaches the codes past all layers over visits: 1 static columns, 2 the latent.
+`dropout` is the share of channels that a training without privacy leaves out of a patient: with privacy the
+noise is enough. `factored` is of EVA_c alone: equation 7, bias and strengths inferred apart from the latent.
 """
 
 from collections.abc import Mapping
@@ -13,6 +16,9 @@ DEFAULTS: Mapping[str, float] = {
     "layers": 4,
     "recurrent": 0,
     "reader": 0,
+    "factored": 0,
+    "direct": 1,
+    "dropout": 0.3,
     "memory": 2,
     "kl_weight": 1.0,
     "most_visits": 200,
@@ -29,6 +35,9 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "layers": (0, 8),
     "recurrent": (0, 1),
     "reader": (0, 1),
+    "factored": (0, 1),
+    "direct": (0, 3),
+    "dropout": (0.0, 0.9),
     "memory": (0, 2),
     "kl_weight": (0.0, 10.0),
     "most_visits": (1, 1000),
@@ -37,3 +46,6 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "posterior": (0, 50),
     "pairs": (0, 1),
 }
+
+FORMER: Mapping[str, float] = {"factored": 1, "direct": 0, "dropout": 0}
+"""What models were before these settings had names: a saved one that does not name them is built so."""

@@ -54,7 +54,8 @@ class MedVae(TableGenerator):
 
     kind = "medvae"
     reliability_words = (
-        "about {share} of the signal in these conditions is the patients', the rest is privacy noise"
+        "about {share} of the signal in these conditions is the patients', the rest is privacy noise or what "
+        "no patient taught"
     )
 
     def __init__(self, layout: Layout, hyperparameters: dict[str, float] | None = None) -> None:

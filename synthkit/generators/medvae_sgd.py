@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 from synthkit.domain.layout import Layout, StateWeights
-from synthkit.generators.base import SteppedGenerator
+from synthkit.generators.base import SteppedGenerator, chance_of_any
 from synthkit.generators.completion import complete_from_codes
 from synthkit.generators.layers import perceptron
 from synthkit.generators.settings import checked_settings
@@ -59,7 +59,9 @@ class MedVaeSgd(SteppedGenerator):
     """See the module docstring. All trained layers are Linear, so ghost clipping applies to each."""
 
     kind = "medvae-sgd"
-    reliability_words = "the rows vary as if {share} of them came from latent draws of their own"
+    reliability_words = (
+        "the rows vary as if {share} of them came from latent draws of their own that patients taught"
+    )
     encoder_parts = ("encoder", "projection")
 
     def __init__(self, layout: Layout, hyperparameters: dict[str, float] | None = None) -> None:
@@ -183,7 +185,9 @@ class MedVaeSgd(SteppedGenerator):
                 [log_mass(self.decoder(part), self.layout, where) for part in torch.split(z, size)]
             )
             weights = torch.softmax(fits.double(), dim=0)  # (candidates,)
-            share = float(min(1.0, 1.0 / (weights**2).sum().item() / size))
+            mass = float(torch.exp(torch.logsumexp(fits.double(), 0)) / len(fits))
+            effective = min(1.0, 1.0 / (weights**2).sum().item() / size)
+            share = max(1e-12, effective * chance_of_any(mass))
             z = z[torch.multinomial(weights, size, replacement=True, generator=rng)]
         return draw_states(self.decoder(z), self.layout, rng, where), share
 

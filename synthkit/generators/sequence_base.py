@@ -6,6 +6,7 @@ patient's loss is the same in whatever company and padding: that is what per-pat
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import ClassVar
 
@@ -122,13 +123,15 @@ class Bound:
     """Parts of a bound on patients' log-likelihood, in nats; each float, shape (batch,).
 
     `codes`: minus log probability of all codes, `leaves`: of gaps and ends, `statics`: of the static
-    columns, `kl`: divergence of the latent's posterior from its prior.
+    columns, `kl`: divergence of the latent's posterior from its prior, `drawn`: the same at the latent that
+    was drawn, the log of posterior over prior density, whose mean `kl` is.
     """
 
     codes: torch.Tensor
     leaves: torch.Tensor
     statics: torch.Tensor
     kl: torch.Tensor
+    drawn: torch.Tensor
 
     @property
     def misfit(self) -> torch.Tensor:
@@ -150,6 +153,8 @@ class SequenceGenerator(nn.Module, ABC):
     def __init__(self, layout: SequenceLayout) -> None:
         super().__init__()
         self.layout = layout
+        self.drops = False
+        """Whether training losses leave out some of a patient: a training without privacy says so."""
 
     @property
     @abstractmethod
@@ -180,6 +185,10 @@ class SequenceGenerator(nn.Module, ABC):
         """
 
     @abstractmethod
+    def statics_misfit(self, batch: RecordBatch, *, noise: torch.Tensor) -> torch.Tensor:
+        """Minus log probability of the static columns, float32 (batch,), the latent drawn from its prior."""
+
+    @abstractmethod
     def loss_per_patient(self, batch: RecordBatch, *, progress: float, noise: torch.Tensor) -> torch.Tensor:
         """What training makes small, float32 (batch,); `progress` in [0, 1] anneals."""
 
@@ -190,6 +199,12 @@ class SequenceGenerator(nn.Module, ABC):
     @abstractmethod
     def set_shares(self, total: np.ndarray, *, noise: float) -> None:
         """Set the first biases from the (noised) sum of `statistics`; `noise`: its standard deviation."""
+
+    @abstractmethod
+    def correct_shares(
+        self, total: np.ndarray, drawn: Sequence[RecordStates], *, noise: float, step: float
+    ) -> None:
+        """Move the biases by `step` times what `total`, with its noise, says beyond its own records."""
 
     @abstractmethod
     def sample(

@@ -67,20 +67,20 @@ class CausalStack(nn.Module):
         return h
 
     def start(self, count: int) -> list[torch.Tensor]:
-        """What the layers remember before the first visit."""
+        """What the layers remember before the first visit, each (batch, visits, channels)."""
         return [
-            torch.zeros(count, c.in_channels, (KERNEL - 1) * 2**i) for i, c in enumerate(self._convolutions())
+            torch.zeros(count, (KERNEL - 1) * 2**i, c.in_channels) for i, c in enumerate(self._convolutions())
         ]
 
     def step(self, h: torch.Tensor, past: list[torch.Tensor]) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """One visit, (batch, channels), and what the layers remember of those before."""
         kept = []
         for i, (norm, convolve) in enumerate(zip(self.norms, self._convolutions(), strict=True)):
-            window = torch.cat([past[i], norm(h)[:, :, None]], dim=2)
-            taps = window[:, :, :: 2**i]  # (batch, channels, KERNEL)
-            out = torch.einsum("bck,ock->bo", taps, convolve.weight)
-            h = h + functional.gelu(out if convolve.bias is None else out + convolve.bias)
-            kept.append(window[:, :, 1:])
+            window = torch.cat([past[i], norm(h)[:, None]], dim=1)
+            taps = window[:, :: 2**i].flatten(1)  # (batch, KERNEL * channels)
+            weight = convolve.weight.permute(0, 2, 1).flatten(1)
+            h = h + functional.gelu(functional.linear(taps, weight, convolve.bias))
+            kept.append(window[:, 1:])
         return h, kept
 
     def _convolutions(self) -> list[nn.Conv1d]:
@@ -224,11 +224,16 @@ def memory_states(place: torch.Tensor, last: torch.Tensor, count: torch.Tensor) 
         last: int64 (..., codes): the last of them that had the code; -1 if none had.
         count: int64 (..., codes): how many of them had it.
     """
-    never = _octave(place.float() + 1.0, NEVER)
+    never = never_states(place)
     recency = _octave((place - last).clamp(min=1).float(), RECENCY)
     share = count.float() / place.clamp(min=1).float()
     level = (share > 0.15).long() + (share > 0.35).long() + (share > 0.6).long() + (share > 0.85).long()
     return torch.where(last < 0, never, NEVER + recency * SHARES + level)
+
+
+def never_states(place: torch.Tensor) -> torch.Tensor:
+    """State of the memory of a code that none of the `place` visits before had."""
+    return _octave(place.float() + 1.0, NEVER)
 
 
 def states_before(present: torch.Tensor) -> torch.Tensor:

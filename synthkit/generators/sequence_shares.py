@@ -1,24 +1,20 @@
 """One-way shares of records: what is bought once, so that a generator of records starts near them.
 
 Knows record states and the sum of their vectors, noised or not. Refuses to draw noise. Rules: a patient's
-vector has norm at most 1 whatever the record; where noise drowns a share, a public floor stands in.
+vector has norm at most 1 whatever the record (`sequence_counts`); what is read are chances at a visit, not
+means over patients, of whom those of short records would count for more; where noise drowns a share, a
+public floor stands in.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from synthkit.domain.sequence_layout import RecordStates, SequenceLayout
-from synthkit.generators.sequence_layers import MEMORY, NEVER, memory_states
-from synthkit.generators.sequence_pairs import PAIR_NORM, log_lifts, pair_shares
-
-CODE_NORM, STATE_NORM = 2.5, 2.5
-"""Norms of a patient's two blocks of codes; records of more are scaled down, as a whole, so that how often a
-code seen before comes again stays what it is. Nine in ten simulated patients of six visits stay below."""
-
-SEEN_WEIGHT = 0.4
-"""How much weaker it enters that a code was seen before: it is seldomer a question of how often."""
+from synthkit.generators.sequence_counts import Counts, count_vectors, length_groups
+from synthkit.generators.sequence_layers import MEMORY, NEVER
+from synthkit.generators.sequence_pairs import log_lifts
 
 FLOOR_STDS = 0.5
 """A share is not believed to be less than this many standard deviations of its noise."""
@@ -29,8 +25,14 @@ FIRST_CODES = 3.0
 BELIEF_STDS = 2.0
 """A code's share of this many standard deviations of its noise is believed by half."""
 
-LEAST_PATIENTS = 0.5
-"""Nor less than this many patients' share."""
+LEAST_COUNT = 0.5
+"""No count is believed to be less than this many patients or visits."""
+
+LEAST_CHANCE = 1e-4
+"""Nor any chance to come again, or to end, to be less than this or, of an end, more than 1 less this."""
+
+WEAK_STDS = 4.0
+"""A state of memory is told from its type's others by counts that are large beside so many deviations."""
 
 CODE_DAMPING = 0.8
 """How much of what sets a code's repetition apart from its type's is a property of the code: the rest is
@@ -43,73 +45,8 @@ LEAST_ODDS = 8.0
 def share_statistics(
     states: RecordStates, layout: SequenceLayout, *, has_pairs: bool = False
 ) -> torch.Tensor:
-    """One vector a patient, float64 (patients, k), of norm at most 1.
-
-    In order: 1, static states, leaves, codes, codes seen before, codes seen again, and by each type's state
-    of memory how often a code was in it and came again; with `has_pairs`, pairs of codes. All but the first
-    two are shares of the patient's own visits.
-    """
-    patients, lengths = len(states), np.diff(states.patient_starts)
-    owner = np.repeat(np.arange(patients), lengths)
-    weight = 1.0 / lengths[owner]
-    entry_visit = np.repeat(np.arange(owner.size), np.diff(states.visit_starts))
-    codes = _summed((patients, layout.codes), owner[entry_visit], states.codes, weight[entry_visit])
-    leave = np.append(layout.calendar.kind_of(states.gap_days)[1:], 0)
-    leave[states.patient_starts[1:] - 1] = layout.end
-    leaves = _summed((patients, layout.end + 1), owner, leave, weight)
-    hot = np.zeros((patients, layout.statics.width))
-    hot[np.arange(patients)[:, None], states.statics + np.array(layout.statics.offsets)] = 1.0
-    seen, again, seen_states, again_states = _memory_blocks(states, layout)
-    by_code = _capped(np.concatenate([codes, SEEN_WEIGHT * seen, again], axis=1), CODE_NORM)
-    by_state = _capped(np.concatenate([SEEN_WEIGHT * seen_states, again_states], axis=1), STATE_NORM)
-    blocks = [np.ones((patients, 1)), hot, leaves, by_code, by_state]
-    if has_pairs:
-        blocks.append(_capped(pair_shares(states, layout), PAIR_NORM))
-    return torch.from_numpy(np.concatenate(blocks, axis=1) / _scale(layout, has_pairs=has_pairs))
-
-
-def _summed(shape: tuple[int, int], rows: np.ndarray, columns: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    flat = np.bincount(rows * shape[1] + columns, weight, minlength=shape[0] * shape[1])
-    return np.asarray(flat.reshape(shape), dtype=np.float64)
-
-
-def _capped(block: np.ndarray, norm: float) -> np.ndarray:
-    """The block in units of its norm, each row scaled to at most 1."""
-    found: np.ndarray = block / np.maximum(np.linalg.norm(block, axis=1, keepdims=True), norm)
-    return found
-
-
-def _memory_blocks(states: RecordStates, layout: SequenceLayout) -> list[np.ndarray]:
-    """Codes seen before, codes seen again, and both by state of memory: shares of visits."""
-    patients, lengths = len(states), np.diff(states.patient_starts)
-    visit = np.repeat(np.arange(states.gap_days.size), np.diff(states.visit_starts))
-    owner = np.repeat(np.arange(patients), lengths)[visit]
-    place = visit - states.patient_starts[owner]
-    order = np.lexsort((place, states.codes, owner))
-    owner, place, code = owner[order], place[order], states.codes[order]
-    goes_on = np.append((np.diff(owner) == 0) & (np.diff(code) == 0), False)
-    again = np.where(goes_on, np.append(place[1:], 0), lengths[owner])  # when it is next seen, or never
-    first = np.flatnonzero(np.append(True, ~goes_on[:-1])) if code.size else np.zeros(0, dtype=np.int64)
-    run = np.repeat(np.arange(first.size), np.diff(np.append(first, code.size)))
-    count = np.arange(code.size) - first[run] + 1
-    spans = np.minimum(again, lengths[owner] - 1) - place  # visits at which this is the last time it was seen
-    use = np.repeat(np.arange(code.size), spans)
-    now = place[use] + 1 + np.arange(use.size) - np.repeat(np.cumsum(spans) - spans, spans)
-    weight = 1.0 / lengths[owner[use]]
-    hit = (now == again[use]) * weight
-    kinds = np.array(layout.types)[code[use]]
-    found = memory_states(*(torch.from_numpy(part) for part in (now, place[use], count[use]))).numpy()
-    state = (found - NEVER) + (MEMORY - NEVER) * kinds
-    by_code, width = (patients, layout.codes), (1 + max(layout.types)) * (MEMORY - NEVER)
-    return [
-        *(_summed(by_code, owner[use], code[use], part) for part in (weight, hit)),
-        *(_summed((patients, width), owner[use], state, part) for part in (weight, hit)),
-    ]
-
-
-def _scale(layout: SequenceLayout, *, has_pairs: bool) -> float:
-    """One block of norm at most 1 each: presence, static columns, leaves, codes, states, pairs."""
-    return float(np.sqrt(4 + has_pairs + len(layout.statics.states)) * (1 + 1e-9))
+    """One vector a patient, float64 (patients, k), of norm at most 1; see `count_vectors`."""
+    return count_vectors(states, layout, has_pairs=has_pairs)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -117,7 +54,8 @@ class Shares:
     """Read off a sum of `share_statistics`, as the logarithms that biases are; all float32.
 
     `code_log_odds`: of a code whatever came before. `new_log_odds`: of a code not seen before in the record.
-    `memory_of_type` (types, MEMORY) and `memory_of_code` (codes, MEMORY): what having seen it adds to these.
+    `memory_of_type` (types, MEMORY) and `memory_of_code` (codes, MEMORY): what having seen it, or the number
+    of visits without it, adds to these.
     """
 
     code_log_odds: np.ndarray
@@ -135,37 +73,59 @@ class Shares:
     def read(
         cls, total: np.ndarray, layout: SequenceLayout, *, noise: float, has_pairs: bool = False
     ) -> "Shares":
-        """Post-processing of a sum, float64 (k,), with noise of this standard deviation.
+        """Post-processing of a sum, float64 (k,), with noise of this standard deviation."""
+        return cls.of(Counts.read(total, layout, noise=noise, has_pairs=has_pairs), layout)
 
-        Code shares are a lower bound: records of very many codes were scaled down.
+    @classmethod
+    def compared(cls, bought: Counts, own: np.ndarray, layout: SequenceLayout) -> tuple["Shares", "Shares"]:
+        """What was bought, and what a sum over drawn records, without noise and pairs, says beside it.
+
+        Both are read as of the same number of patients and with the same noise, so that floors and doubts
+        are the same on both sides: the two differ only where the bought sum speaks.
         """
-        scale = _scale(layout, has_pairs=has_pairs)
-        counts, std = total * scale, noise * scale
-        floor = max(LEAST_PATIENTS, FLOOR_STDS * std)
-        patients = max(counts[0], 4 * floor)
-        states = (1 + max(layout.types)) * (MEMORY - NEVER)
-        sizes = [1, layout.statics.width, layout.end + 1, *[layout.codes] * 3, states, states]
-        _, statics, leaves, *rest, pairs = np.split(counts, np.cumsum(sizes))
-        units = (CODE_NORM, CODE_NORM / SEEN_WEIGHT, CODE_NORM, STATE_NORM / SEEN_WEIGHT, STATE_NORM)
-        blocks = [
-            _Block(shares=unit * part / patients, std=unit * std / patients)
-            for unit, part in zip(units, rest, strict=True)
-        ]
-        least = LEAST_PATIENTS / patients
-        codes = _code_shares(blocks[0].shares, blocks[0].std, least=least)
-        memory = _Memory.read(codes, blocks[1:], layout, least=least)
+        drawn = Counts.read(own, layout, noise=0.0, has_pairs=False)
+        wanted = bought.scaled(drawn.patients / bought.patients)
+        return cls.of(wanted, layout), cls.of(replace(drawn, stds=wanted.stds), layout)
+
+    @classmethod
+    def of(cls, counts: Counts, layout: SequenceLayout) -> "Shares":
+        """Of counts; pairs where they hold some."""
+        visits = counts.visits("code visits")
+        least = LEAST_COUNT / visits
+        codes = _code_shares(counts.sums["codes"] / visits, counts.stds["codes"] / visits, least=least)
+        memory = _Memory.read(codes, counts, layout)
+        statics = np.split(counts.sums["statics"], layout.statics.offsets[1:])
         return cls(
             code_log_odds=_log_odds(codes),
             new_log_odds=memory.new,
             memory_of_type=memory.of_type,
             memory_of_code=memory.of_code,
             codes=codes,
-            pair_lifts=log_lifts(PAIR_NORM * pairs / patients, codes, std=PAIR_NORM * std / patients)
-            if has_pairs
-            else None,
-            leave_logs=_logs(leaves, floor),
-            static_logs=tuple(_logs(block, floor) for block in np.split(statics, layout.statics.offsets[1:])),
+            pair_lifts=_pair_lifts(counts, codes) if "pairs" in counts.sums else None,
+            leave_logs=_leave_logs(counts, layout),
+            static_logs=tuple(_logs(block) for block in statics),
         )
+
+
+def _pair_lifts(counts: Counts, codes: np.ndarray) -> np.ndarray:
+    visits = counts.visits("pair visits")
+    return log_lifts(counts.sums["pairs"] / visits, codes, std=counts.stds["pairs"] / visits)
+
+
+def _leave_logs(counts: Counts, layout: SequenceLayout) -> np.ndarray:
+    """Logarithms of the chances, after a visit, of each kind of gap and of the end.
+
+    An end is as likely as ends are among visits: 1 by the mean length, not the mean of 1 by the length,
+    which short records lead. The ends that the layout's cap makes are none.
+    """
+    starts = length_groups(layout)
+    records = _on_simplex(counts.sums["lengths"])
+    usual = np.append(np.sqrt(starts[:-1] * (starts[1:] - 1.0)), layout.most_visits)  # (groups,)
+    capped = records[-1]
+    ends = (records.sum() - capped) / max(float((records * usual).sum() - capped), 1.0)
+    ends = float(np.clip(ends, LEAST_CHANCE, 1.0 - LEAST_CHANCE))
+    gaps = _logs(counts.sums["gaps"])
+    return np.append(gaps + np.log1p(-ends), np.log(ends)).astype(np.float32)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -175,47 +135,49 @@ class _Memory:
     of_code: np.ndarray
 
     @classmethod
-    def read(
-        cls, codes: np.ndarray, blocks: "list[_Block]", layout: SequenceLayout, *, least: float
-    ) -> "_Memory":
-        """Log odds of codes not seen before, and what memory adds, from the three blocks of memory."""
-        seen, again, seen_states, again_states = blocks
+    def read(cls, codes: np.ndarray, counts: Counts, layout: SequenceLayout) -> "_Memory":
+        """Log odds of codes not seen before, and what memory adds."""
+        visits = counts.visits("code visits")
+        least, std = LEAST_COUNT / visits, counts.stds["seen"] / visits
+        seen, again = counts.sums["seen"] / visits, counts.sums["again"] / visits
         types = np.array(layout.types)
         hot = (types[:, None] == np.arange(1 + types.max())).astype(np.float64)  # (codes, types)
-        before = np.clip(seen.shares, least, 0.99)
-        usual = (np.maximum(hot.T @ again.shares, least) / np.maximum(hot.T @ before, 2 * least)).clip(
-            0.01, 0.9
-        )
-        belief = before**2 / (before**2 + (BELIEF_STDS * seen.std) ** 2 + 1e-30)
-        rate = np.clip(again.shares / before, 0.25 * usual[types], 0.98)
+        before = np.clip(seen, least, 0.99)
+        usual = np.maximum(hot.T @ again, least) / np.maximum(hot.T @ before, 2 * least)
+        usual = usual.clip(0.01, 0.9)
+        belief = before**2 / (before**2 + (BELIEF_STDS * std) ** 2 + 1e-30)
+        rate = np.clip(again / before, 0.25 * usual[types], 0.98)
         repeated = np.minimum(before * (belief * rate + (1.0 - belief) * usual[types]), 0.95 * codes)
-        rate = np.clip(repeated / before, 1e-4, 0.98)
+        rate = np.clip(repeated / before, LEAST_CHANCE, 0.98)
         fresh = np.clip((codes - repeated) / (1.0 - before), 0.05 * codes, 0.95)
         new = _log_odds(fresh)
-        shape = (1 + types.max(), MEMORY - NEVER)
-        opportunities, hits = (block.shares.reshape(shape) for block in (seen_states, again_states))
-        weak = 4 * max(seen_states.std, least)
-        mean = usual[:, None]
-        chance = (np.maximum(hits, 0) + weak * mean) / (np.maximum(opportunities, 0) + weak)
-        of_state = _log_odds(np.clip(chance, 1e-4, 0.98)) - _log_odds(mean)
         own = np.clip(_log_odds(rate) - new, -LEAST_ODDS, LEAST_ODDS)  # (codes,)
         typical = (hot * before[:, None]).T @ own / np.maximum((hot * before[:, None]).sum(axis=0), 1e-12)
-        nothing = ((0, 0), (NEVER, 0))
+        never, known = _states_of_memory(counts, usual)
+        apart = np.repeat(CODE_DAMPING * (own - typical[types])[:, None], MEMORY - NEVER, axis=1)
         return cls(
             new=new,
-            of_type=np.pad(typical[:, None] + of_state, nothing).astype(np.float32),
-            of_code=np.pad(
-                np.repeat(CODE_DAMPING * (own - typical[types])[:, None], MEMORY - NEVER, axis=1), nothing
-            ).astype(np.float32),
+            of_type=np.concatenate([never, typical[:, None] + known], axis=1).astype(np.float32),
+            of_code=np.pad(apart, ((0, 0), (NEVER, 0))).astype(np.float32),
         )
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Block:
-    """Mean over patients of a block of shares, and the standard deviation of its noise."""
+def _states_of_memory(counts: Counts, usual: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What each state of memory adds to a type's log odds, beside the type's `usual` chance to come again.
 
-    shares: np.ndarray
-    std: float
+    Returns:
+        Of codes never seen, by how many visits came before (types, NEVER); of codes seen (types, the rest).
+    """
+    hits = np.maximum(counts.sums["state hits"].reshape(usual.size, MEMORY), 0.0)
+    visits = np.maximum(counts.sums["state visits"], 0.0)
+    weak = WEAK_STDS * max(counts.stds["state hits"], LEAST_COUNT)
+    came = hits[:, :NEVER]
+    expected = visits * came.sum(axis=1, keepdims=True) / max(float(visits.sum()), 1.0)
+    never = np.log((came + weak) / (expected + weak))
+    weak = WEAK_STDS * max(counts.stds["state seen"], LEAST_COUNT)
+    tries = np.maximum(counts.sums["state seen"].reshape(usual.size, MEMORY - NEVER), 0.0)
+    chance = (hits[:, NEVER:] + weak * usual[:, None]) / (tries + weak)
+    return never, _log_odds(np.clip(chance, LEAST_CHANCE, 0.98)) - _log_odds(usual[:, None])
 
 
 def _code_shares(shares: np.ndarray, std: float, *, least: float) -> np.ndarray:
@@ -229,6 +191,21 @@ def _log_odds(shares: np.ndarray) -> np.ndarray:
     return np.asarray(np.log(shares / (1.0 - shares)), dtype=np.float32)
 
 
-def _logs(counts: np.ndarray, floor: float) -> np.ndarray:
-    kept = np.maximum(counts, floor)
+def _logs(counts: np.ndarray) -> np.ndarray:
+    """Logarithms of shares: of the nearest counts that can be without noise, none of them quite 0."""
+    kept = np.maximum(_on_simplex(counts), LEAST_COUNT)
     return np.asarray(np.log(kept / kept.sum()), dtype=np.float32)
+
+
+def _on_simplex(counts: np.ndarray) -> np.ndarray:
+    """The nearest counts that are not negative and have the same sum, at least 1.
+
+    Flooring each would give 200 years of a first visit, most of which nobody has, a tenth of all patients.
+
+    Source: Duchi, Shalev-Shwartz, Singer and Chandra, ICML 2008, figure 1.
+    """
+    total = max(float(counts.sum()), 1.0)
+    falling = np.sort(counts)[::-1]
+    excess = (np.cumsum(falling) - total) / np.arange(1, counts.size + 1)
+    last = int(np.flatnonzero(falling > excess)[-1])
+    return np.asarray(np.maximum(counts - excess[last], 0.0), dtype=np.float64)

@@ -3,7 +3,8 @@
 Knows a generator, patients' record states and a plan. Refuses to know files, hospitals or the ledger: the
 caller has reserved the budget before and commits it after. Rules: a step's unit is a patient's whole
 record; exactly the steps of the plan are taken, and no loss is reported; the plan's prior event pays for
-the shares, which are bought before the steps so that these start near the truth.
+the shares, which are bought before the steps so that these start near the truth; after the last private step
+the same sum settles the biases once more (`record_settling`), at no further charge.
 
 Where the plan asks for posterior samples, a training without privacy is EVA's Algorithm 1: Adam on all
 weights is the chain's burn-in (it may start anywhere; its squared gradients start the preconditioner), then
@@ -14,7 +15,7 @@ feeds a preconditioner or is averaged.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -28,14 +29,15 @@ from synthkit.privacy.mechanisms import gaussian_sum
 from synthkit.training.langevin import SMOOTHING, PreconditionedLangevin, UnsafeAlternation
 from synthkit.training.latent_use import LatentUse, LatentWatch
 from synthkit.training.loop import Progress, StepKind
+from synthkit.training.record_settling import settle, visits_for
 from synthkit.training.unsafe import UNSAFE_SEED, UnsafeNoPrivacy
 from synthkit.training.weight_trail import PosteriorSample, WeightTrail
 
-CELLS_AT_ONCE = 2_000_000
-"""Steps times codes in one private forward pass: bounds memory."""
+CELLS_AT_ONCE = 1_000_000
+"""Steps times codes in one private forward pass: bounds memory, and how unlike in size its patients are."""
 
-GROUP = 16
-"""Patients of like sizes that are padded together where no privacy needs one batch."""
+APART = 800
+"""As many steps of padding cost what a forward and backward pass of their own costs."""
 
 SHARES_AT_ONCE, NUMBERS_AT_ONCE = 4096, 16_000_000
 """Patients, and their numbers in all, whose shares are held at a time."""
@@ -51,6 +53,9 @@ BURN_IN_SHARE = 0.6
 
 AVERAGED_SHARE = 0.3
 """Share of a private training's end whose mean is the point estimate: what the noise adds averages out."""
+
+SETTLING_SEED = 20_261
+"""Public: the records that a settling draws depend on nothing but weights and this."""
 
 CHAIN_RATE = 0.1
 """A Langevin step's length as a share of the plan's learning rate."""
@@ -90,7 +95,7 @@ def train_records(
         progress: Called after each step.
     """
     is_private = privacy is not UnsafeNoPrivacy
-    buy_shares(generator, states, plan, is_private=is_private)
+    bought = buy_shares(generator, states, plan, is_private=is_private)
     generator.to(torch.device("cuda" if torch.cuda.is_available() else "cpu")).train()
     trail = _trail_of(plan, is_private=is_private)
     steps = _Steps(generator, states, plan, trail, declared_size=declared_size, privacy=privacy)
@@ -105,7 +110,9 @@ def train_records(
             progress(done, plan.total_steps)
     steps.close()
     generator.to("cpu").eval()
-    samples = _settle(generator, trail, is_private=is_private)
+    samples = _point_and_samples(generator, trail, is_private=is_private)
+    if is_private:
+        samples = _settled(generator, bought, plan, samples, visits=visits_for(generator, declared_size))
     return TrainedRecords(samples=samples, latent=watch.report())
 
 
@@ -130,6 +137,7 @@ class _Steps:
             lr=plan.learning_rate,
             betas=(0.9, SMOOTHING),
             weight_decay=0.0 if self.is_private else WEIGHT_DECAY,
+            fused=True,
         )
         settings = StepSettings(
             sample_rate=plan.sample_rate,
@@ -151,6 +159,7 @@ class _Steps:
         share = (number - 1) / self.plan.total_steps
         losses = losses_of if self.is_private else _losses_in_groups
         loss = partial(losses, self.generator, self.states, share, self._rng)
+        self.generator.drops = not self.is_private and number <= self._descent
         if number > self._descent:
             self._alternation = self._alternation or self._chain()
             self._alternation(len(self.states), loss)
@@ -186,6 +195,7 @@ class _Steps:
 
     def close(self) -> None:
         """Leave the generator as it was, but for its weights."""
+        self.generator.drops = False
         self._step.close()
 
 
@@ -209,7 +219,7 @@ def _trail_of(plan: TrainingPlan, *, is_private: bool) -> WeightTrail | None:
     return WeightTrail(steps=steps, burn_in=burn_in, samples=samples, is_averaged=is_private)
 
 
-def _settle(
+def _point_and_samples(
     generator: SequenceGenerator, trail: WeightTrail | None, *, is_private: bool
 ) -> tuple[PosteriorSample, ...]:
     """Give the generator the mean of the trail, and return the samples, both of theta and H.
@@ -231,20 +241,45 @@ def _settle(
     )
 
 
+def _settled(
+    generator: SequenceGenerator,
+    bought: np.ndarray,
+    plan: TrainingPlan,
+    samples: tuple[PosteriorSample, ...],
+    *,
+    visits: int,
+) -> tuple[PosteriorSample, ...]:
+    """Settle the point estimate in place, and give the samples what settling changed in it."""
+    before = generator.get_weights()
+    rng = torch.Generator().manual_seed(SETTLING_SEED)
+    settle(generator, bought, noise=plan.prior_noise_multiplier, rng=rng, visits=visits)
+    after = generator.get_weights()
+    return tuple(
+        replace(sample, weights={name: w + after[name] - before[name] for name, w in sample.weights.items()})
+        for sample in samples
+    )
+
+
 def buy_shares(
     generator: SequenceGenerator, states: RecordStates, plan: TrainingPlan, *, is_private: bool
-) -> None:
-    """One Gaussian mechanism over all patients' shares; without privacy their plain sum."""
-    chunks = _shares_of(generator, states)
+) -> np.ndarray:
+    """One Gaussian mechanism over all patients' shares; without privacy their plain sum.
+
+    Returns:
+        The sum that the generator now starts from, float64 (k,).
+    """
+    chunks, noise = shares_of(generator, states), 0.0
     if is_private:
         noise = plan.prior_noise_multiplier
-        generator.set_shares(gaussian_sum(chunks, noise_multiplier=noise), noise=noise)
+        total = gaussian_sum(chunks, noise_multiplier=noise)
     else:
-        total = sum((vectors.sum(dim=0) for vectors in chunks), start=torch.zeros(1, dtype=torch.float64))
-        generator.set_shares(total.numpy(), noise=0.0)
+        plain = sum((vectors.sum(dim=0) for vectors in chunks), start=torch.zeros(1, dtype=torch.float64))
+        total = plain.numpy()
+    generator.set_shares(total, noise=noise)
+    return total
 
 
-def _shares_of(generator: SequenceGenerator, states: RecordStates) -> Iterator[torch.Tensor]:
+def shares_of(generator: SequenceGenerator, states: RecordStates) -> Iterator[torch.Tensor]:
     """Every patient's vector once, some patients at a time."""
     width = generator.statistics(states.take(np.arange(min(1, len(states))))).shape[1]
     some = max(1, min(SHARES_AT_ONCE, NUMBERS_AT_ONCE // width))
@@ -279,8 +314,25 @@ def _losses_in_groups(
     patients: np.ndarray,
 ) -> torch.Tensor:
     """The same, padded group by group: each layer then sees some of the patients at a time."""
-    groups = np.array_split(patients, -(-patients.size // GROUP))
+    groups = np.split(patients, like_sized(states.steps[patients]))
     return torch.cat([losses_of(generator, states, share, rng, group) for group in groups])
+
+
+def like_sized(steps: np.ndarray) -> np.ndarray:
+    """Where to cut a batch, so that steps, padding and passes cost least; int64, ascending.
+
+    Args:
+        steps: int64 (patients,): each one's steps; ascending, or there is more padding than need be.
+    """
+    longest = np.maximum.accumulate(steps)
+    cost, cuts = np.zeros(steps.size + 1), np.zeros(steps.size + 1, dtype=np.int64)
+    for end in range(1, steps.size + 1):
+        costs = cost[:end] + APART + (end - np.arange(end)) * longest[end - 1]
+        cuts[end], cost[end] = costs.argmin(), costs.min()
+    found = [int(cuts[-1])]
+    while found[-1]:
+        found.append(int(cuts[found[-1]]))
+    return np.array(found[-2::-1], dtype=np.int64)
 
 
 def rate_factor(share: float) -> float:

@@ -11,7 +11,8 @@ from record_ward import SMALL, encoding_of, records_of, tiny_schema
 
 from synthkit.domain.schema import Column, Kind
 from synthkit.errors import InputError
-from synthkit.generators.eva_conditional import GAMMA, TAU, ConditionalEva
+from synthkit.generators.eva_conditional import ConditionalEva
+from synthkit.generators.eva_latent import GAMMA, TAU
 from synthkit.generators.sequence_base import batch_of
 from synthkit.privacy.clipping import PerPatientGradients
 
@@ -67,12 +68,12 @@ def test_draws_have_the_priors_mean_and_variance():
 
 
 def test_the_divergence_is_what_draws_say():
-    """The closed form against the mean of log q - log p over 4,000 draws, within 6 standard errors."""
-    generator = built()
+    """As equation 7 has it: closed form against mean of log q - log p, 4,000 draws, 6 standard errors."""
+    generator = built(factored=1)
     batch = batch_of(STATES, ENCODING.layout, np.array([30] * 4000))
     noise = torch.randn(4000, generator.noise_size, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
-        latent, closed = generator.infer_latent(batch, noise)
+        found = generator.infer_latent(batch, noise)
         mean, log_std = generator.posterior(batch)
         drawn = mean + log_std.exp() * noise
         sizes = [generator.latent, generator.latent, 2]
@@ -80,11 +81,37 @@ def test_the_divergence_is_what_draws_say():
         normal = torch.distributions.Normal
         log_q = normal(mean, log_std.exp()).log_prob(drawn).sum(dim=1)
         centre = generator._centre(batch.statics, bias, strength)
-        log_p = normal(centre, math.sqrt(TAU)).log_prob(latent).sum(dim=1)
+        log_p = normal(centre, math.sqrt(TAU)).log_prob(found.latent).sum(dim=1)
         log_p = log_p + normal(0.0, math.sqrt(GAMMA)).log_prob(bias).sum(dim=1)
         log_p = log_p + normal(0.0, 1.0).log_prob(strength).sum(dim=1)
-    gap = (log_q - log_p) - closed
+    torch.testing.assert_close(found.drawn, log_q - log_p, rtol=1e-4, atol=1e-3)
+    gap = found.drawn - found.kl
     assert abs(gap.mean().item()) < 6 * gap.std().item() / math.sqrt(4000)
+
+
+def test_where_all_is_inferred_together_a_posterior_that_knows_nothing_is_the_prior():
+    """Apart, as in equation 7, none is nearer to it than 0.35 nats a dimension, whatever its variances."""
+    together, apart = built(), built(factored=1)
+    batch = batch_of(STATES, ENCODING.layout, np.arange(40))
+    noise = torch.zeros(40, together.noise_size)
+    with torch.no_grad():
+        for network in (together.infer, together.expert):
+            network.weight.zero_()
+        assert together.infer_latent(batch, noise).kl.abs().max() < 1e-4
+        apart.representations.weight.zero_()
+        for network in (apart.infer, apart.expert):
+            network.weight.zero_()
+            network.bias.zero_()
+        draws = torch.randn(1000, apart.noise_size, generator=torch.Generator().manual_seed(2))
+        many = batch_of(STATES, ENCODING.layout, np.array([30] * 1000))
+        least = np.inf
+        for of_latent in np.linspace(0.02, 0.2, 10):
+            for of_bias in np.linspace(0.02, 0.2, 10):
+                stds = torch.tensor([of_latent] * 4 + [of_bias] * 4 + [1.0, 1.0]).sqrt()
+                for network in (apart.infer, apart.expert):
+                    network.bias[apart.inferred :] = (stds * math.sqrt(2)).log()
+                least = min(least, apart.infer_latent(many, draws).kl.mean().item())
+    assert least == pytest.approx(0.5 * math.log(2) * apart.latent, rel=0.15)
 
 
 @pytest.mark.parametrize("reader", [0, 1])

@@ -106,14 +106,13 @@ class SiteAgent:
         study, server_round = admission.study, request.server_round
         events = study.plan.round_events(server_round)
         states = self._members(study, admission.policy.study.min_patients)  # 3
-        generator = _with_weights(study, request.weights)
+        generator = _generator_of(study, request)
         cap = admission.policy
         quota = Budget(epsilon=cap.study.max_epsilon, delta=cap.budget.delta, adjacency=cap.budget.adjacency)
         reservation = self.ledger.reserve(  # 4
             study=study.digest, server_round=server_round, base_digest=base, events=events, study_budget=quota
         )
-        self._train_round(study, server_round, generator, states)  # 5
-        weights = generator.get_weights()
+        weights = self._train_round(study, request, generator, states)  # 5
         digest = digest_weights(weights)
         write_durably(self._reply_path(study.digest, digest), safetensors.numpy.save(weights))  # 6
         return self.ledger.commit(reservation, reply_digest=digest)  # 7
@@ -121,27 +120,28 @@ class SiteAgent:
     def _train_round(
         self,
         study: Study,
-        server_round: int,
+        request: TrainRequest,
         generator: Generator | SequenceGenerator,
         states: PatientStates | RecordStates,
-    ) -> None:
-        """What the plan has in this round, in place."""
+    ) -> Weights:
+        """What the plan has in this round, and what comes of it."""
         if isinstance(generator, SequenceGenerator) and isinstance(states, RecordStates):
-            take_record_round(
+            return take_record_round(
                 generator,
                 states,
                 study,
-                server_round,
+                request.server_round,
+                asked=request.weights,
                 declared_size=study.site(self.folder.name).declared_size,
                 memory=self._memory(study),
             )
-        elif isinstance(generator, Generator) and isinstance(states, PatientStates):
-            if study.plan.is_prior_round(server_round):
-                close(generator, states, study.plan)
-            elif isinstance(generator, SteppedGenerator):
-                self._train(study, generator, states)
-        else:
+        if not isinstance(generator, Generator) or not isinstance(states, PatientStates):
             raise RuntimeError("a generator of tables met records, or the other way round")
+        if study.plan.is_prior_round(request.server_round):
+            close(generator, states, study.plan)
+        elif isinstance(generator, SteppedGenerator):
+            self._train(study, generator, states)
+        return generator.get_weights()
 
     def _members(self, study: Study, min_patients: int) -> PatientStates | RecordStates:
         """The encoded patients to train on, read once per process."""
@@ -203,17 +203,18 @@ class SiteAgent:
         return replace(unsigned, signature=self.folder.key.sign(unsigned.signed_text()).hex())
 
 
-def _with_weights(study: Study, weights: Weights) -> Generator | SequenceGenerator:
-    """The study's generator, holding the coordinator's weights; frozen is what the signed plan freezes.
+def _generator_of(study: Study, request: TrainRequest) -> Generator | SequenceGenerator:
+    """The study's generator, as a round begins with it; frozen is what the signed plan freezes.
 
     Raises:
         InputError: They do not fit the study's architecture, are not finite, or hold another encoder than
             the one that the plan freezes.
     """
+    weights = request.weights
     if not all(np.isfinite(array).all() for array in weights.values()):
         raise InputError("the weights are not finite", where="train request")
     if study.schema.is_longitudinal:
-        return record_generator(study, weights)
+        return record_generator(study, weights, request.server_round)
     generator = new_generator(
         study.plan.generator, study.schema, study.plan.hyperparameters, seed=study.initial_seed
     )

@@ -1,17 +1,22 @@
-"""Make a site's folder: keys, policy signed by its officer, trusted keys, an empty ledger.
+"""Make a site's folder: keys, policy, trusted keys, an empty ledger.
 
 Knows what a new hospital needs. Refuses to touch a folder that is already a site, and never overwrites
-a key, a policy or a ledger.
+a key, a policy or a ledger. `found_site` is a hospital's own: its officer keeps her key and signs the policy
+herself. `init_site` is for a rehearsal: it makes her key too and signs at once.
 """
 
 import json
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
 from synthkit.domain.canonical import JsonObject
 from synthkit.domain.documents import policy_from_toml
-from synthkit.domain.study import Study
+from synthkit.domain.policy import SitePolicy
+from synthkit.domain.study import Site, Study
 from synthkit.errors import InputError
+from synthkit.federation.pki import create_node_key
+from synthkit.privacy.accounting import check_delta
 from synthkit.privacy.ledger import Ledger
 from synthkit.release.signing import (
     SigningKey,
@@ -23,8 +28,15 @@ from synthkit.release.signing import (
     write_key,
 )
 from synthkit_client.site_folder import SiteFolder
+from synthkit_client.storage import make_private, write_private
 
 OFFICER_KEY = Path("keys") / "officer.key"
+
+NODE_KEY = Path("node") / "node.key"
+NODE_SECRET = Path("node") / "node.secret"
+"""What the node shows the coordinator, and what the site's own process shows the node."""
+
+SIGNED_POLICY = "policy.signed.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +54,30 @@ class NewSite:
     patients: str = ""
 
 
+def found_site(path: Path, site: NewSite, *, officer: TrustedKey) -> SiteFolder:
+    """Make a hospital's folder: its own key, the node's key and secret, the policy to be signed, the ledger.
+
+    The ledger is opened under the policy's asset and cap, which hold for its whole life. The coordinator is
+    not trusted yet: `synthkit_client.joining` does that.
+
+    Args:
+        path: The folder; it may hold the table already.
+        site: What has to be known of it.
+        officer: Who will sign the policy, and approve studies.
+
+    Raises:
+        InputError: The folder is already a site or cannot be written, or a figure is out of range.
+        PolicyError: The policy is incomplete or contradicts itself.
+    """
+    policy = _check_new(path, site)
+    check_delta(policy.budget.delta, site.declared_size)
+    make_private(path)
+    make_private(path / "node")
+    create_node_key(path / NODE_KEY)
+    write_private(path / NODE_SECRET, secrets.token_bytes(32))
+    return _lay_out(path, site, policy, generate_key(), (officer,))
+
+
 def init_site(path: Path, site: NewSite, *, coordinator: TrustedKey) -> SiteFolder:
     """Turn a folder that holds a table into a site.
 
@@ -52,20 +88,37 @@ def init_site(path: Path, site: NewSite, *, coordinator: TrustedKey) -> SiteFold
         InputError: The folder is already a site, or cannot be written.
         PolicyError: The policy is incomplete or contradicts itself.
     """
+    policy = _check_new(path, site)
+    path.mkdir(parents=True, exist_ok=True)
+    officer = generate_key()
+    folder = _lay_out(path, site, policy, generate_key(), (coordinator, officer_of(site.name, officer)))
+    write_key(officer, path / OFFICER_KEY, None)
+    signed = seal_document(policy.to_json(), "policy", officer, officer_name(site.name))
+    folder.write_json(path / SIGNED_POLICY, signed)
+    return folder
+
+
+def _check_new(path: Path, site: NewSite) -> SitePolicy:
+    """The new site's policy; nothing is written before it and all else is in order."""
     if (path / "site.toml").exists():
         raise InputError("the folder is already a site", where=path.name, fix="use it as it is")
+    if (path / "ledger.jsonl").exists():
+        raise InputError("holds a ledger", where=path.name, fix="a ledger belongs to one site for life")
     policy = policy_from_toml(site.policy_text, f"{site.name}/policy.toml")
-    (path / "keys").mkdir(parents=True, exist_ok=True)
-    key, officer = generate_key(), generate_key()
+    Site(name=site.name, public_key="", declared_size=site.declared_size)
+    return policy
+
+
+def _lay_out(
+    path: Path, site: NewSite, policy: SitePolicy, key: SigningKey, trusted: tuple[TrustedKey, ...]
+) -> SiteFolder:
+    """Settings, the site's key, trusted keys, policy and ledger."""
+    make_private(path / "keys")
     write_key(key, path / "keys" / "site.key", None)
-    write_key(officer, path / OFFICER_KEY, None)
     (path / "policy.toml").write_text(site.policy_text, encoding="utf-8")
     (path / "site.toml").write_text(_site_toml(site), encoding="utf-8")
-    trust = TrustStore(keys=(coordinator, officer_of(site.name, officer), site_of(site.name, key)))
     folder = SiteFolder(path)
-    folder.write_json(path / "trust.json", trust.to_json())
-    signed = seal_document(policy.to_json(), "policy", officer, officer_name(site.name))
-    folder.write_json(path / "policy.signed.json", signed)
+    folder.write_json(path / "trust.json", TrustStore(keys=(*trusted, site_of(site.name, key))).to_json())
     Ledger.create(folder.ledger_path, asset=policy.asset, site=site.name, budget=policy.budget)
     return folder
 

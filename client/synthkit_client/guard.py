@@ -16,13 +16,17 @@ from dataclasses import dataclass
 from synthkit.domain.policy import SitePolicy
 from synthkit.domain.policy_check import check_study_against_policy
 from synthkit.domain.study import Study
-from synthkit.errors import InputError, PolicyError
-from synthkit.privacy.accounting import admission_epsilon, check_delta
+from synthkit.errors import PolicyError
+from synthkit.privacy.accounting import check_delta
+from synthkit.privacy.plan_cost import admission_cost
 from synthkit.release.signing import SigningKey, open_document, seal_document
 from synthkit.training.planning import check_plan as check_plan_fits
 from synthkit.training.planning import check_schema_fits
 from synthkit.training.record_rounds import check_rounds_of_records
+from synthkit_client.papers import read_signed_policy, read_study
 from synthkit_client.site_folder import SiteFolder
+
+__all__ = ["Admission", "approve_study", "check_plan", "check_study", "read_signed_policy", "read_study"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,10 +63,7 @@ def check_study(folder: SiteFolder, study: Study, policy: SitePolicy, *, today: 
             fix="complete the schema with `schema buy` and sign the study again",
         )
     plan = study.plan
-    # A ledger's leading order follows from what is reserved first. Where that is not a step, the whole plan
-    # costs a little more, and a site would run out of its quota in the last round.
-    reference = plan.round_events(1)[0] if plan.prior_first else None
-    planned = admission_epsilon(plan.total_events(), policy.budget.delta, reference=reference)
+    planned = admission_cost(plan, policy.budget.delta)
     check_study_against_policy(study, policy, planned_epsilon=planned, today=today)
     check_plan_fits(plan)
     check_schema_fits(study.schema, plan)
@@ -91,45 +92,6 @@ def check_study(folder: SiteFolder, study: Study, policy: SitePolicy, *, today: 
             fix="the declared size normalises the gradient; agree on one",
         )
     return planned
-
-
-def read_study(folder: SiteFolder, study_digest: str) -> Study:
-    """The study of that digest, as its coordinator signed it.
-
-    Raises:
-        PolicyError: The site does not have it.
-    """
-    path = folder.study_folder(study_digest) / "study.json"
-    if not path.is_file():
-        raise PolicyError(
-            "no such study was brought to this site",
-            rule="study.approved",
-            where=f"study {study_digest[:12]}",
-            fix="bring its signed file and approve it",
-        )
-    document, _ = open_document(folder.read_json(path), "study", folder.trust)
-    study = Study.from_json(document)
-    if study.digest != study_digest:
-        raise InputError("the study file is not the study asked for", where=f"study {study_digest[:12]}")
-    return study
-
-
-def read_signed_policy(folder: SiteFolder) -> SitePolicy:
-    """The policy, if the officer's signature is on exactly this text's meaning.
-
-    Raises:
-        PolicyError: It was changed after it was signed.
-    """
-    signed, _ = open_document(folder.read_json(folder.path / "policy.signed.json"), "policy", folder.trust)
-    policy = folder.policy
-    if signed != policy.to_json():
-        raise PolicyError(
-            "the policy was changed after the officer signed it",
-            rule="policy.signature",
-            where=f"{folder.name}/policy.toml",
-            fix="restore it, or let the officer sign it again",
-        )
-    return policy
 
 
 def approve_study(

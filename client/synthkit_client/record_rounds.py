@@ -13,27 +13,50 @@ from synthkit.data.sequence_encoding import fit_sequence_encoding
 from synthkit.domain.sequence_layout import RecordStates
 from synthkit.domain.study import Study
 from synthkit.errors import InputError, PolicyError, SchemaError
+from synthkit.federation.bought_sum import BoughtSum, taken_apart
 from synthkit.federation.messages import Weights
 from synthkit.generators.sequence_base import SequenceGenerator
 from synthkit.training.loop import LoopState
-from synthkit.training.record_rounds import buy_record_shares, take_record_steps
+from synthkit.training.record_rounds import buy_record_sum, start_from_sum, sum_width, take_record_steps
 from synthkit.training.sequence_artefact import new_sequence_generator
 from synthkit_client.site_folder import SiteFolder
 from synthkit_client.storage import write_durably
 
 
-def record_generator(study: Study, weights: Weights) -> SequenceGenerator:
-    """The study's generator, holding the coordinator's (finite) weights.
+def record_generator(study: Study, weights: Weights, server_round: int) -> SequenceGenerator:
+    """The study's generator as a round begins with it: with the coordinator's (finite) weights.
+
+    In the first round of steps it holds instead what the bought sum of all sites says.
 
     Raises:
-        InputError: They do not fit the study's architecture.
+        InputError: Weights or sum do not fit the study's architecture, or its round.
     """
+    where = "train request"
+    alone, bought = taken_apart(weights, where=where)
     generator = _fresh(study)
     try:
-        generator.set_weights(weights)
+        generator.set_weights(alone)
     except ValueError as error:
-        raise InputError("the weights do not fit the study's generator", where="train request") from error
+        raise InputError("the weights do not fit the study's generator", where=where) from error
+    if bought.total.size != sum_width(generator):
+        raise InputError("the bought sum does not fit the study's generator", where=where)
+    _check_noise(study, bought, server_round)
+    if study.plan.begins_from_sum(server_round):
+        start_from_sum(generator, bought)
     return generator
+
+
+def _check_noise(study: Study, bought: BoughtSum, server_round: int) -> None:
+    """The noise of a sum over one to all sites of the roster, once it was bought; none before.
+
+    Raises:
+        InputError: It is another.
+    """
+    plan, most = study.plan, len(study.roster)
+    least = plan.prior_noise_multiplier**2
+    expected = (0.0, 0.0) if plan.is_prior_round(server_round) else (0.999 * least, 1.001 * most * least)
+    if not expected[0] <= bought.variance <= expected[1]:
+        raise InputError("the bought sum's noise is not of this study's round", where="train request")
 
 
 def record_members(folder: SiteFolder, study: Study, min_patients: int) -> RecordStates:
@@ -68,22 +91,24 @@ def take_record_round(
     study: Study,
     server_round: int,
     *,
+    asked: Weights,
     declared_size: int,
     memory: Path,
-) -> None:
-    """Buy the shares, or take the round's steps, in place. The budget has been reserved.
+) -> Weights:
+    """Buy the sum of shares, or take the round's steps; what the site answers. The budget has been reserved.
 
     Args:
-        generator: Holds the round's base weights.
+        generator: As `record_generator` gives it for this round; trained in place.
         states: The members.
         study: As signed.
         server_round: Counted from 1.
+        asked: The request's weights, with the sum beside them.
         declared_size: This site's public size.
         memory: Where the optimiser's moments are kept between rounds; they stay at the site.
     """
+    _, bought = taken_apart(asked, where="train request")
     if study.plan.is_prior_round(server_round):
-        buy_record_shares(generator, states, study.plan)
-        return
+        return buy_record_sum(generator, states, study.plan).beside(generator.get_weights())
     after = take_record_steps(
         generator,
         states,
@@ -93,6 +118,7 @@ def take_record_round(
         state=read_state(memory),
     )
     write_state(memory, after)
+    return bought.beside(generator.get_weights())
 
 
 def read_state(path: Path) -> LoopState:

@@ -6,52 +6,116 @@ verdict and the coarse part of the audit; the full report stays in the site's fo
 
 import datetime as dt
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, overload
 
 from synthkit.audit.run import run_audit
 from synthkit.audit.sequences.run import run_sequence_audit
+from synthkit.audit.sequences.white_box import Weights as RecordWeights
 from synthkit.audit.white_box import Weights
 from synthkit.data.sequences import SyntheticSequences
 from synthkit.data.table import SyntheticTable
 from synthkit.domain.audit import AuditReport, Verdict
 from synthkit.domain.canonical import JsonObject
+from synthkit.domain.conditions import Condition
 from synthkit.domain.release import Decision, SiteStatement
 from synthkit.domain.study import Study
+from synthkit.errors import ReleaseRefusedError
 from synthkit.privacy.ledger import Ledger
 from synthkit.privacy.ledger_verify import read_entries
 from synthkit.release.bundle import Candidate, approve
 from synthkit.release.gate import CountedAudit, check_counted
 from synthkit.release.signing import SigningKey, seal_document
+from synthkit.training.artefact import Model
+from synthkit.training.sequence_artefact import SequenceModel, synthesize_records
+from synthkit.training.synthesis import synthesize
 from synthkit_client.enrol import officer_name
 from synthkit_client.guard import read_signed_policy
 from synthkit_client.site_folder import SiteFolder
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Drawing:
+    """How a candidate was drawn: the federation's model, the seed, the conditions, and of records the length
+    that was asked for.
+    """
+
+    model: Model | SequenceModel
+    seed: int
+    conditions: Sequence[Condition] = ()
+    visits: int | None = None
+
+
+@overload
 def audit_candidate(
     folder: SiteFolder,
     study: Study,
-    table: SyntheticTable,
+    drawn: SyntheticTable,
     *,
+    drawing: Drawing | None = None,
     model: Weights | None = None,
     earlier: Sequence[SyntheticTable] = (),
     seed: int = 0,
     progress: Callable[[str], None] | None = None,
-) -> AuditReport:
-    """Audit a table on this site's members, holdout and reference; the attempt is on record first.
+) -> AuditReport: ...
 
-    `model` is the federation's, whose weights every site and the coordinator hold: they are attacked beside
-    the verdict. `earlier` are tables released before from the same patients.
+
+@overload
+def audit_candidate(
+    folder: SiteFolder,
+    study: Study,
+    drawn: SyntheticSequences,
+    *,
+    drawing: Drawing | None = None,
+    model: RecordWeights | None = None,
+    earlier: Sequence[SyntheticSequences] = (),
+    seed: int = 0,
+    progress: Callable[[str], None] | None = None,
+) -> AuditReport: ...
+
+
+def audit_candidate(
+    folder: SiteFolder,
+    study: Study,
+    drawn: SyntheticTable | SyntheticSequences,
+    *,
+    drawing: Drawing | None = None,
+    model: Any = None,
+    earlier: Sequence[Any] = (),
+    seed: int = 0,
+    progress: Callable[[str], None] | None = None,
+) -> AuditReport:
+    """Audit a table or records on this site's members, holdout and reference; the attempt is on record first.
+
+    Args:
+        folder: The site's.
+        study: What was trained; its schema says whether the patients have records.
+        drawn: The very candidate that is to leave.
+        drawing: How it was drawn: the site draws it again before it looks at a patient.
+        model: The federation's, whose weights every site and the coordinator hold: they are attacked beside
+            the verdict. The drawing's, unless given.
+        earlier: Released before from the same patients.
+        seed: Of the audit.
+        progress: Told the name of each step as it starts.
 
     Raises:
+        ReleaseRefusedError: The candidate is not what the model draws; nothing was counted.
         PolicyError: The policy's attempts are used up.
         LedgerError: The ledger cannot be read or written.
     """
+    if drawing is not None:
+        check_drawing(drawn, study, drawing)
+        model = drawing.model if model is None else model
     policy, ledger = read_signed_policy(folder), folder.open_ledger()
-    split = folder.read_split(study.schema)
-    report = run_audit(
-        members=split.members,
-        holdout=split.holdout,
-        reference=split.reference,
-        synthetic=table,
+    candidate: Any = drawn  # each audit takes its own kind
+    judge: Callable[..., AuditReport]
+    if isinstance(drawn, SyntheticSequences):
+        judge, sets = run_sequence_audit, vars(folder.read_record_split(study.schema))
+    else:
+        judge, sets = run_audit, vars(folder.read_split(study.schema))
+    report = judge(
+        **sets,
+        synthetic=candidate,
         earlier=earlier,
         model=model,
         rules=policy.audit,
@@ -64,37 +128,38 @@ def audit_candidate(
     return report
 
 
-def audit_record_candidate(
-    folder: SiteFolder,
-    study: Study,
-    records: SyntheticSequences,
-    *,
-    earlier: Sequence[SyntheticSequences] = (),
-    seed: int = 0,
-    progress: Callable[[str], None] | None = None,
-) -> AuditReport:
-    """Audit records of visits on this site's members, holdout and reference; the attempt is on record first.
+def check_drawing(drawn: SyntheticTable | SyntheticSequences, study: Study, drawing: Drawing) -> None:
+    """Refuse a candidate that the study's model does not draw, row by row, with this seed.
+
+    Rows that were filtered, edited or picked after the drawing are an answer about patients that no budget
+    paid for. That the model is what the sites' replies average to is the coordinator's word; whatever it is,
+    it was made without a patient's row. Takes the PyTorch build that drew the candidate.
 
     Raises:
-        PolicyError: The policy's attempts are used up.
-        LedgerError: The ledger cannot be read or written.
+        ReleaseRefusedError: It is another study's model, or draws other rows.
     """
-    policy, ledger = read_signed_policy(folder), folder.open_ledger()
-    split = folder.read_record_split(study.schema)
-    report = run_sequence_audit(
-        members=split.members,
-        holdout=split.holdout,
-        reference=split.reference,
-        synthetic=records,
-        earlier=earlier,
-        rules=policy.audit,
-        policy_digest=policy.digest,
-        attempt=ledger.audit_attempts(study.digest) + 1,
-        seed=seed,
-        progress=progress,
-    )
-    _record(folder, study, report, ledger)
-    return report
+    model, where = drawing.model, f"study {study.name}"
+    if (model.study_digest, model.schema.digest) != (study.digest, study.schema.digest):
+        raise ReleaseRefusedError("the model is another study's", where=where, fix="send this study's own")
+    if isinstance(model, SequenceModel) is not isinstance(drawn, SyntheticSequences):
+        raise ReleaseRefusedError("the candidate is of another kind than the model", where=where)
+    again: SyntheticTable | SyntheticSequences
+    if isinstance(drawn, SyntheticSequences) and isinstance(model, SequenceModel):
+        again = synthesize_records(
+            model,
+            max(drawn.patient_count, 1),
+            seed=drawing.seed,
+            conditions=drawing.conditions,
+            visits=drawing.visits,
+        ).records
+    elif isinstance(drawn, SyntheticTable) and isinstance(model, Model):
+        again = synthesize(model, max(len(drawn), 1), seed=drawing.seed, conditions=drawing.conditions).table
+    if again.digest != drawn.digest:
+        raise ReleaseRefusedError(
+            "these are not the rows that the model draws with this seed and these conditions",
+            where=where,
+            fix="a filtered, edited or completed candidate cannot leave; the same PyTorch build is needed",
+        )
 
 
 def _record(folder: SiteFolder, study: Study, report: AuditReport, ledger: Ledger) -> None:

@@ -6,7 +6,9 @@
     keys/                site.key, officer.key (mode 0600) and their .pub
     ledger.jsonl         the asset's privacy ledger
     witness.json         the newest head of it that the coordinator saw, under the coordinator's signature
-    studies/DIGEST/      study.json (signed), approval.json (signed), state and stored replies
+    studies/DIGEST/      study.json, approval.json or refusal.json (each signed), state and stored replies
+    node/                node.key, node.secret (mode 0600), and of the coordinator: ca.pem, coordinator.json
+    agent.log            why a request was refused; logs/ what the two processes print
 
 Knows paths and how to read them. Refuses to decide anything: that is `synthkit_client.guard`.
 """
@@ -20,6 +22,7 @@ from pathlib import Path
 from synthkit.data.connectors import read_table
 from synthkit.data.sequence_reading import LARGEST, Caps, read_sequences
 from synthkit.data.sequences import PatientSequences
+from synthkit.data.sources import SqlTable, TableSource, is_address
 from synthkit.data.table import PatientTable
 from synthkit.domain.canonical import JsonObject
 from synthkit.domain.documents import policy_from_toml
@@ -35,7 +38,8 @@ from synthkit_client.witness import stored_witness
 @dataclass(frozen=True, kw_only=True)
 class SiteConfig:
     """`site.toml`. `split` is the share of patients to train on, to hold out, and for reference. `patients`:
-    beside a table of records, the one of their static columns; empty: they stand in every row.
+    beside a table of records, the one of their static columns; empty: they stand in every row. `table` and
+    `patients` are files in the folder, or a database's address with `query` and `patients_query` beside it.
     """
 
     name: str
@@ -44,6 +48,8 @@ class SiteConfig:
     split: tuple[float, float, float]
     split_seed: int
     patients: str = ""
+    query: str = ""
+    patients_query: str = ""
 
     def __post_init__(self) -> None:
         if min(self.split) <= 0 or sum(self.split) > 1 + 1e-9:
@@ -106,6 +112,17 @@ class SiteFolder:
         return self.path / "ledger.jsonl"
 
     @property
+    def node(self) -> Path:
+        """What the node needs: it may lie with another user, on a machine that reads no row."""
+        return self.path / "node"
+
+    @property
+    def studies(self) -> tuple[str, ...]:
+        """Digests of the studies that were brought to this site, in order of their files' age."""
+        files = (self.path / "studies").glob("*/study.json")
+        return tuple(file.parent.name for file in sorted(files, key=lambda file: file.stat().st_mtime_ns))
+
+    @property
     def witness_path(self) -> Path:
         """Where the coordinator's newest witness statement is kept."""
         return self.path / "witness.json"
@@ -144,7 +161,7 @@ class SiteFolder:
         """
         # A one-row-per-patient generator must not meet a patient twice: their weight would double.
         table = read_table(
-            self.path / self.config.table, schema, where=self.config.table, one_row_per_patient=True
+            self._source(self.config.table, self.config.query), schema, one_row_per_patient=True
         )
         members, holdout, reference = table.split(self.config.split, seed=self.config.split_seed)
         return Split(members=members, holdout=holdout, reference=reference)
@@ -156,15 +173,21 @@ class SiteFolder:
             SchemaError: A record does not fit the schema.
             InputError: A file cannot be read.
         """
+        config = self.config
         records = read_sequences(
-            self.path / self.config.table,
+            self._source(config.table, config.query),
             schema,
-            patients=self.path / self.config.patients if self.config.patients else None,
-            where=self.config.table,
+            patients=self._source(config.patients, config.patients_query) if config.patients else None,
             caps=Caps(visits=LARGEST, codes=len(schema.vocabulary)),
         )
         members, holdout, reference = records.split(self.config.split, seed=self.config.split_seed)
         return RecordSplit(members=members, holdout=holdout, reference=reference)
+
+    def _source(self, table: str, query: str) -> TableSource:
+        """A table of the site's; an address stands in no message, for a password may stand in it."""
+        if is_address(table):
+            return SqlTable(url=table, query=query, where=f"{self.name}/database")
+        return self.path / table
 
     def write_json(self, path: Path, document: JsonObject) -> None:
         """Write a JSON object into this folder; all of it or nothing, on disk before this returns."""
@@ -207,6 +230,8 @@ def _read_config(path: Path) -> SiteConfig:
             split=(float(split["members"]), float(split["holdout"]), float(split["reference"])),
             split_seed=int(split["seed"]),
             patients=str(site.get("patients", "")),
+            query=str(site.get("query", "")),
+            patients_query=str(site.get("patients_query", "")),
         )
     except (tomllib.TOMLDecodeError, KeyError, TypeError, ValueError) as error:
         raise InputError("malformed", where=where, fix="needs [site] and [split]; see the README") from error

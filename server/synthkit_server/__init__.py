@@ -15,8 +15,12 @@ against the study, the roster and the site's own ledger history before it counts
     storage           files that are whole or absent
     app               the Flower ServerApp
     local_grid        the same rounds in this process
+    superlink         a SuperLink as a child process, and a run followed to its end
     rehearsal         the same rounds over a real SuperLink and SuperNodes on loopback
-    processes         child processes that leave nobody behind
+    folder            the coordinator's folder: settings, keys, certificates
+    enrolment         invitations that it gives out, requests that it takes back
+    submissions       studies handed in, and where each of them stands
+    service           the SuperLink kept running, the handed-in studies run one after the other
     bundle            the code-free app bundle: two files, no Python
     flower_adapter    every Flower name that is not public, in one place
 """

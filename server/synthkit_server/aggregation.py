@@ -1,4 +1,4 @@
-"""Averages of weights.
+"""Averages of weights, and sums of what sites buy before them.
 
 Knows arrays and public factors. Refuses to know who claims what: a site's factor is its declared size
 in the signed roster, never a number in its reply. Sums run in float64, results are float32.
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from synthkit.federation.bought_sum import added, taken_apart
 from synthkit.federation.messages import Weights
 
 
@@ -38,6 +39,20 @@ def weighted_average(weights: Sequence[Weights], factors: Sequence[float]) -> We
 def plain_average(weights: Sequence[Weights]) -> Weights:
     """Average with equal factors: the mean of the last rounds' weights."""
     return weighted_average(weights, [1.0] * len(weights))
+
+
+def pooled(replies: Sequence[Weights], base: Weights) -> Weights:
+    """The base's weights with the sum of what all sites bought beside them; see `federation.bought_sum`.
+
+    Args:
+        replies: One entry per site, checked (`validation.check_bought`): the base's weights, and a sum.
+        base: What they started from.
+
+    Raises:
+        InputError: A sum is missing or malformed.
+    """
+    sums = [taken_apart(reply, where="train reply")[1] for reply in replies]
+    return added(sums).beside(taken_apart(base, where="checkpoint")[0])
 
 
 def update_norm(base: Weights, trained: Weights) -> float:

@@ -15,7 +15,13 @@ from typing import cast
 from flwr.app import Message
 from flwr.cli.build import build_fab_from_files
 from flwr.common.serde import fab_to_proto, user_config_to_proto
-from flwr.proto.control_pb2 import ListRunsRequest, RegisterNodeRequest, StartRunRequest
+from flwr.proto.control_pb2 import (
+    ListNodesRequest,
+    ListRunsRequest,
+    RegisterNodeRequest,
+    StartRunRequest,
+    UnregisterNodeRequest,
+)
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.supercore.control import ControlHttpClient
 from flwr.supercore.fab import Fab
@@ -110,6 +116,14 @@ class ControlClient:
     def register_node(self, name: str, public_key: bytes) -> int:
         """Enrol a SuperNode's public key (PEM) under a site's name; its node id."""
         return int(self._client.RegisterNode(RegisterNodeRequest(public_key=public_key, name=name)).node_id)
+
+    def nodes(self) -> tuple[NodeInfo, ...]:
+        """Every node that is enrolled, with its name, public key (PEM) and status."""
+        return tuple(self._client.ListNodes(ListNodesRequest()).nodes_info)
+
+    def unregister_node(self, node_id: int) -> None:
+        """Forget a node: it is no longer let in. Its key can never be enrolled again."""
+        self._client.UnregisterNode(UnregisterNodeRequest(node_id=node_id))
 
     def start_run(self, bundle: bytes, config: Mapping[str, ConfigValue]) -> int:
         """Submit a bundle with these overrides of its configuration; the run's id."""

@@ -7,55 +7,32 @@ the work folder, keys are removed and all processes end with the call, and no co
 than 127.0.0.1.
 """
 
-import http.client
-import json
-import os
 import secrets
 import shutil
-import socket
-import ssl
-import sys
-import sysconfig
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from synthkit.domain.canonical import sha256_hex
-from synthkit.errors import InputError, PeerError
+from synthkit.errors import InputError
+from synthkit.federation.commands import (
+    LOOPBACK,
+    SUPERLINK,
+    WORKER,
+    free_port,
+    quiet_environment,
+    supernode_command,
+    worker_options,
+)
 from synthkit.federation.pki import ServerFiles, create_authority, create_node_key, create_server_certificate
+from synthkit.federation.processes import Children, terminated_as_exception
 from synthkit.release.trust import TrustStore
-from synthkit_server.app import PROGRESS, read_failure
 from synthkit_server.bundle import build_bundle
-from synthkit_server.flower_adapter import ConfigValue, ControlClient
-from synthkit_server.processes import Children, terminated_as_exception
-from synthkit_server.result import RESULT_JSON, FederationResult, RoundSummary
+from synthkit_server.result import FederationResult, RoundSummary
 from synthkit_server.strategy import RoundRules
 from synthkit_server.study_file import read_study
-
-HOST = "127.0.0.1"
-
-SUPERLINK = "superlink"
-
-START_S = 60.0
-"""Seconds that a SuperLink has to answer, and nodes to come online."""
-
-POLL_S = 0.25
-
-WORKER = (sys.executable, "-m", "synthkit_client.worker")
-"""The site's executor, by command: this package does not import the other node."""
-
-QUIET = {
-    "FLWR_TELEMETRY_ENABLED": "0",
-    "FLWR_DISABLE_UPDATE_CHECK": "1",
-    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-    "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",
-    "NO_PROXY": f"{HOST},localhost",
-    "PYTHONUNBUFFERED": "1",
-    "OMP_NUM_THREADS": "1",
-}
-"""Environment of every process: Flower calls home and installs packages unless told not to."""
+from synthkit_server.superlink import START_S, SuperLink, follow_run, run_config, start_superlink
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,15 +77,7 @@ class WorkFolders:
 
     def environment(self, process: str) -> dict[str, str]:
         """Environment of one process: this one's without proxies, quiet, with its own Flower home."""
-        kept = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
-        scripts = sysconfig.get_path("scripts")
-        return {
-            **kept,
-            **QUIET,
-            "FLWR_HOME": str(self.homes / process),
-            "TMPDIR": str(self.temporary),
-            "PATH": os.pathsep.join((scripts, kept.get("PATH", os.defpath))),
-        }
+        return quiet_environment(home=self.homes / process, temporary=self.temporary, has_proxies=False)
 
 
 def run_processes(
@@ -150,25 +119,25 @@ def run_processes(
     except FileExistsError:
         raise InputError("the work folder is in use", where=work_dir.name, fix="give a new one") from None
     rules = rules or RoundRules()
-    config: dict[str, ConfigValue] = {
-        "study-file": str(study_file.resolve()),
-        "trust": str(trust.resolve()),
-        "initial-file": str(initial.resolve()),
-        "output-dir": str(folders.output),
-        "key-file": str(key.resolve()) if key else "",
-        "deadline-s": float(rules.deadline_s),
-        "online-s": START_S,
-        "min-sites": rules.min_sites or 0,
-        "average-last": rules.average_last,
-    }
+    config = run_config(
+        study_file=study_file, trust=trust, initial=initial, output=folders.output, key=key, rules=rules
+    )
     with terminated_as_exception(), ExitStack() as stack:
         stack.callback(folders.forget_secrets)
         children = stack.enter_context(Children(folders.logs))
         rehearsal = _Rehearsal(folders=folders, children=children, bundle=build_bundle(), worker=worker)
-        address, certificates = rehearsal.start_superlink()
-        rehearsal.start_workers_and_nodes(site_dirs, address, certificates)
-        limit = START_S + study.plan.server_rounds * (rules.deadline_s + START_S)
-        return rehearsal.run(address, certificates, config, progress or (lambda _summary: None), limit)
+        link, certificates = rehearsal.start_superlink()
+        rehearsal.start_workers_and_nodes(site_dirs, link, certificates)
+        with closing(link.control()) as control:
+            return follow_run(
+                control,
+                children,
+                rehearsal.bundle,
+                config,
+                output=folders.output,
+                progress=progress or (lambda _summary: None),
+                limit_s=START_S + study.plan.server_rounds * (rules.deadline_s + START_S),
+            )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -180,134 +149,52 @@ class _Rehearsal:
     bundle: bytes
     worker: Sequence[str]
 
-    def start_superlink(self) -> tuple[str, ServerFiles]:
-        """Start the SuperLink and wait until it answers; its address and certificates."""
+    def start_superlink(self) -> tuple[SuperLink, ServerFiles]:
+        """Start the SuperLink and wait until it answers."""
         authority = create_authority(self.folders.pki, days=2)
         files = create_server_certificate(self.folders.pki, authority, days=2)
-        port = _free_port()
-        arguments = ("--host", HOST, "--port", str(port), "--enable-supernode-auth")
-        certificates = (
-            *("--ssl-ca-certfile", str(files.authority)),
-            *("--ssl-certfile", str(files.certificate)),
-            *("--ssl-keyfile", str(files.key)),
+        link = start_superlink(
+            self.children,
+            files,
+            host=LOOPBACK,
+            port=free_port(),
+            environment=self._environment(SUPERLINK),
+            cwd=self.folders.temporary,
         )
-        self._start(SUPERLINK, _script("flower-superlink"), *arguments, *certificates)
-        self._wait_healthy(port, files.authority)
-        return f"{HOST}:{port}", files
+        return link, files
 
     def start_workers_and_nodes(
-        self, site_dirs: Mapping[str, Path], address: str, files: ServerFiles
+        self, site_dirs: Mapping[str, Path], link: SuperLink, files: ServerFiles
     ) -> None:
         """Enrol each site's node key under the site's name and start its node and executor."""
-        with closing(ControlClient(address, root_certificate=files.authority.read_bytes())) as control:
+        with closing(link.control()) as control:
             for site, site_dir in site_dirs.items():
                 key = self.folders.pki / f"node-{site}"
                 control.register_node(site, create_node_key(key))
-                self._start_site(site, site_dir.resolve(), address, key)
+                self._start_site(site, site_dir.resolve(), f"{LOOPBACK}:{link.port}", files, key)
 
-    def _start_site(self, site: str, site_dir: Path, address: str, key: Path) -> None:
-        runtime_port = _free_port()
+    def _start_site(self, site: str, site_dir: Path, address: str, files: ServerFiles, key: Path) -> None:
+        port = free_port()
         secret = self.folders.pki / f"node-{site}.secret"
         secret.touch(mode=0o600)
         secret.write_bytes(secrets.token_bytes(32))
-        self._start(
-            f"node-{site}",
-            _script("flower-supernode"),
-            *("--superlink", address, "--root-certificates", str(self.folders.pki / "ca.pem")),
-            *("--auth-supernode-private-key", str(key)),
-            *("--host", HOST, "--port", str(runtime_port), "--isolation", "process"),
-            *("--superexec-auth-secret-file", str(secret)),
-            *("--node-config", f"site-dir={json.dumps(str(site_dir))}"),
+        node = supernode_command(
+            superlink=address,
+            authority=files.authority,
+            key=key,
+            port=port,
+            secret=secret,
+            site_dir=site_dir,
         )
-        self._start(
-            f"site-{site}",
-            *self.worker,
-            *("--runtime", f"{HOST}:{runtime_port}", "--secret-file", str(secret)),
-            *("--site-dir", str(site_dir), "--allow", sha256_hex(self.bundle)),
-        )
-
-    def run(
-        self,
-        address: str,
-        files: ServerFiles,
-        config: Mapping[str, ConfigValue],
-        progress: Callable[[RoundSummary], None],
-        limit_s: float,
-    ) -> FederationResult:
-        """Submit the run, report its rounds, and read its result."""
-        deadline = time.monotonic() + limit_s
-        told = 0
-        with closing(ControlClient(address, root_certificate=files.authority.read_bytes())) as control:
-            run_id = control.start_run(self.bundle, config)
-            while True:
-                self.children.check_alive()
-                state = control.run_state(run_id)
-                summaries = _read_progress(self.folders.output / PROGRESS)
-                for summary in summaries[told:]:
-                    progress(summary)
-                told = len(summaries)
-                if state.is_finished:
-                    break
-                if time.monotonic() > deadline:
-                    raise PeerError("the run did not end in time", where="rehearsal")
-                time.sleep(POLL_S)
-        return self._result(state.summary)
-
-    def _result(self, summary: str) -> FederationResult:
-        """The run's own files decide: Flower's `completed` only says that nothing was raised."""
-        failure = read_failure(self.folders.output)
-        if failure is not None:
-            raise PeerError(failure)
-        if not (self.folders.output / RESULT_JSON).exists():
-            raise PeerError(f"the run ended without a result ({summary})", where="rehearsal")
-        return FederationResult.load(self.folders.output)
+        bundle = sha256_hex(self.bundle)
+        options = worker_options(port=port, secret=secret, site_dir=site_dir, bundle=bundle)
+        self._start(f"node-{site}", *node)
+        self._start(f"site-{site}", *self.worker, *options)
 
     def _start(self, name: str, *command: str) -> None:
+        environment = self._environment(name)
+        self.children.start(name, command, environment=environment, cwd=self.folders.temporary)
+
+    def _environment(self, name: str) -> dict[str, str]:
         (self.folders.homes / name).mkdir(mode=0o700)
-        self.children.start(
-            name,
-            command,
-            environment=self.folders.environment(name),
-            cwd=self.folders.temporary,
-            is_quotable=name == SUPERLINK,
-        )
-
-    def _wait_healthy(self, port: int, authority: Path) -> None:
-        context = ssl.create_default_context(cafile=str(authority))
-        deadline = time.monotonic() + START_S
-        while not _is_healthy(port, context):
-            self.children.check_alive()
-            if time.monotonic() > deadline:
-                raise PeerError("does not answer", where=SUPERLINK, fix=self.children.last_words(SUPERLINK))
-            time.sleep(POLL_S)
-
-
-def _is_healthy(port: int, context: ssl.SSLContext) -> bool:
-    """Whether the SuperLink answers, over TLS with the pinned authority."""
-    connection = http.client.HTTPSConnection(HOST, port, timeout=2.0, context=context)
-    try:
-        connection.request("GET", "/health")
-        return connection.getresponse().status == http.HTTPStatus.OK
-    except OSError:
-        return False
-    finally:
-        connection.close()
-
-
-def _read_progress(path: Path) -> list[RoundSummary]:
-    """Rounds reported so far; an unfinished last line is left for the next look."""
-    content = path.read_bytes() if path.exists() else b""
-    lines = content[: content.rfind(b"\n") + 1].splitlines()
-    return [RoundSummary.from_json(json.loads(line)) for line in lines]
-
-
-def _free_port() -> int:
-    """A port that is free now. Should another process take it first, ours ends early, which is noticed."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
-
-
-def _script(name: str) -> str:
-    """A console script of this installation."""
-    return str(Path(sysconfig.get_path("scripts")) / name)
+        return self.folders.environment(name)

@@ -9,14 +9,15 @@ kept here, none of which Flower's own strategies keep:
 4. A site's ledger has to move on from round to round (`mirror`).
 5. Sites are summed in roster order, so the same replies give the same bytes.
 6. Every finished round is on disk before the next one is asked for.
-7. Each request carries the coordinator's signed statement on the last reply accepted from that site, and
+7. What sites buy before the first step is added up, not averaged: all start from all patients' sum.
+8. Each request carries the coordinator's signed statement on the last reply accepted from that site, and
    after the last round one more message does, so that the site can prove where its ledger stood. What a
    site makes of that last message changes nothing in the study's result.
 """
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,12 +28,12 @@ from synthkit.domain.study import Study
 from synthkit.errors import InputError, PeerError, SynthkitError
 from synthkit.federation.messages import Closing, TrainReply, TrainRequest, Weights, digest_weights
 from synthkit.federation.refusal import RefusalCode
-from synthkit_server.aggregation import plain_average, weighted_average
+from synthkit_server.aggregation import plain_average, pooled, weighted_average
 from synthkit_server.checkpoint import Checkpoint, Progress
 from synthkit_server.countersign import Countersigner
 from synthkit_server.mirror import BudgetMirror
 from synthkit_server.result import FederationResult, LedgerMark, Refusal, RoundSummary
-from synthkit_server.validation import check_reply, check_start, sane_update_norm
+from synthkit_server.validation import check_bought, check_reply, check_start, sane_update_norm
 from synthkit_server.wire import (
     address,
     address_closing,
@@ -216,8 +217,7 @@ class _Conductor:
                 where=f"study {self.study.name}",
                 fix="; ".join(str(refusal) for refusal in refusals),
             )
-        sizes = [float(self.study.site(reply.site).declared_size) for reply in replies]
-        weights = weighted_average([reply.weights for reply in replies], sizes)
+        weights = self._combined(replies, base, server_round)
         summary = RoundSummary(
             server_round=server_round,
             sites=tuple(reply.site for reply in replies),
@@ -225,6 +225,14 @@ class _Conductor:
             weights_digest=digest_weights(weights),
         )
         return summary, weights
+
+    def _combined(self, replies: Sequence[TrainReply], base: Weights, server_round: int) -> Weights:
+        """The sum of what was bought before the first step, or the average of what was trained."""
+        arrays, plan = [reply.weights for reply in replies], self.study.plan
+        if plan.prior_first and plan.is_prior_round(server_round):
+            return pooled(arrays, base)
+        sizes = [float(self.study.site(reply.site).declared_size) for reply in replies]
+        return weighted_average(arrays, sizes)
 
     def close(self) -> None:
         """Hand every site that took part the statement on its last reply, once; a failure is logged."""
@@ -310,8 +318,11 @@ class _Conductor:
         answer = unpack_reply(message, like=request.weights)
         if isinstance(answer, RefusalCode):
             return answer
-        bound = self.rules.max_update_norm or sane_update_norm(self.study.plan, request)
-        check_reply(answer, request=request, site=self.study.site(name), max_norm=bound)
+        plan, site = self.study.plan, self.study.site(name)
+        bound = self.rules.max_update_norm or sane_update_norm(plan, request)
+        check_reply(answer, request=request, site=site, max_norm=bound)
+        if plan.prior_first:
+            check_bought(answer, request=request, plan=plan, site=site)
         self.mirror.record(answer)
         return answer
 

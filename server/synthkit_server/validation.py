@@ -13,6 +13,7 @@ import numpy as np
 
 from synthkit.domain.study import Site, TrainingPlan
 from synthkit.errors import InputError
+from synthkit.federation.bought_sum import TOTAL, VARIANCE, BoughtSum, taken_apart
 from synthkit.federation.messages import TrainReply, TrainRequest, Weights, digest_weights
 from synthkit.release.signing import check_signature
 from synthkit_server.aggregation import update_norm
@@ -22,6 +23,9 @@ HEAD = re.compile(r"[0-9a-f]{64}")
 SLACK = 10.0
 """Factor between the largest honest update one can write down and the bound of sanity."""
 
+LARGEST_START = 30.0
+"""No number that a generator starts from is larger: log odds, and factors of log lifts."""
+
 
 def sane_update_norm(plan: TrainingPlan, request: TrainRequest) -> float:
     """A generous bound on the Euclidean norm of one round's update.
@@ -29,13 +33,24 @@ def sane_update_norm(plan: TrainingPlan, request: TrainRequest) -> float:
     An adaptive optimiser moves each of d coordinates by about the learning rate a step; a plain one by
     at most learning_rate * C * (1 + sigma * sqrt(d)) when sums are divided by an expected batch of at
     least one. The prior's round sets means and second moments of bounded codes, at most of the order of
-    sqrt(d). The bound covers each with a factor of ten to spare; it stops nonsense, not cunning.
+    sqrt(d). The bound covers each with a factor of ten to spare; it stops nonsense, not cunning. Where a
+    sum was bought first, the first training round begins with the step from the base to where it says.
     """
-    dimension = sum(array.size for array in request.weights.values())
+    names = set(request.weights) - {TOTAL, VARIANCE}
+    dimension = sum(request.weights[name].size for name in names)
     if plan.is_prior_round(request.server_round):
         return SLACK * math.sqrt(dimension) * max(1.0, plan.prior_noise_multiplier)
     per_step = math.sqrt(dimension) * max(1.0, plan.max_grad_norm * (1.0 + plan.noise_multiplier))
-    return SLACK * plan.learning_rate * plan.local_steps * per_step
+    start = LARGEST_START * math.sqrt(dimension) if plan.begins_from_sum(request.server_round) else 0.0
+    return SLACK * plan.learning_rate * plan.local_steps * per_step + start
+
+
+def sane_sum_norm(plan: TrainingPlan, site: Site, width: int) -> float:
+    """A generous bound on the Euclidean norm of a site's bought sum of `width` numbers.
+
+    Each patient adds a vector of norm at most 1, and the noise is about `sqrt(width)` of its multiplier.
+    """
+    return SLACK * (site.declared_size + plan.prior_noise_multiplier * math.sqrt(width))
 
 
 def check_start(weights: Weights) -> None:
@@ -74,8 +89,34 @@ def check_reply(reply: TrainReply, *, request: TrainRequest, site: Site, max_nor
     check_signature(site.public_key, reply.signed_text(), reply.signature, where=f"site {site.name}")
 
 
+def check_bought(reply: TrainReply, *, request: TrainRequest, plan: TrainingPlan, site: Site) -> None:
+    """Check what a reply says was bought, in a study that buys a sum before its steps.
+
+    Its round moves the sum alone: no weight. Every other round leaves the sum as it was asked with.
+
+    Raises:
+        InputError: Something moved that does not belong to the round; the sum is malformed or larger than
+            this site's patients can make it; or its noise is not the plan's.
+    """
+    weights, bought = taken_apart(reply.weights, where="train reply")
+    base, asked = taken_apart(request.weights, where="train request")
+    if not plan.is_prior_round(reply.server_round):
+        if not np.array_equal(bought.total, asked.total) or bought.variance != asked.variance:
+            raise InputError("the bought sum was changed after its round")
+        return
+    if any(not np.array_equal(weights[name], base[name]) for name in base):
+        raise InputError("the round that buys a sum changed a weight")
+    own = BoughtSum.of_noise(bought.total, noise_multiplier=plan.prior_noise_multiplier)
+    if bought.variance != own.variance:
+        raise InputError("the bought sum's noise is not the plan's")
+    bound = sane_sum_norm(plan, site, bought.total.size)
+    if not np.linalg.norm(bought.total.astype(np.float64)) <= bound:
+        raise InputError("bought sum is larger than the sanity bound")
+
+
 def _check_numbers(trained: Weights, base: Weights, max_norm: float) -> None:
     if not all(np.isfinite(array).all() for array in trained.values()):
         raise InputError("weights are not finite")
-    if not update_norm(base, trained) <= max_norm:
+    moved = {name: array for name, array in base.items() if name not in (TOTAL, VARIANCE)}
+    if not update_norm(moved, trained) <= max_norm:
         raise InputError("update is larger than the sanity bound")

@@ -17,14 +17,13 @@ from synthkit.cli.console import Console, Progress, epsilon_text, figure
 from synthkit.cli.encoder_option import parse_encoder
 from synthkit.cli.loading import load_schema, name_of, policy_path, read_text
 from synthkit.cli.options import JsonOption
-from synthkit.domain.privacy import PrivacySpend
 from synthkit.errors import InputError, PolicyError
 
 if TYPE_CHECKING:
     from synthkit.cli.federation import Coordinator
     from synthkit.domain.study import Study
     from synthkit_client.site_folder import SiteFolder
-    from synthkit_server.result import FederationResult, RoundSummary
+    from synthkit_server.result import RoundSummary
 
 
 def federate(
@@ -66,6 +65,7 @@ def federate(
         ask_sites,
         open_coordinator,
         run_study,
+        save_result,
         spends_of,
         with_roster,
     )
@@ -103,7 +103,7 @@ def federate(
     spends = spends_of(signed, folders)
     largest = max(spends.values(), key=lambda spend: spend.epsilon)
     with console.progress("fitting the generator") as progress:
-        _save(signed, result, largest, output / "model", progress)
+        save_result(signed, result, largest, output / "model", progress=progress.at)
     console.heading(f"Study {signed.name}: {signed.plan.server_rounds} rounds over {len(folders)} sites")
     console.table(
         ("site", "epsilon", "delta"),
@@ -118,21 +118,6 @@ def federate(
             "rounds": [summary.to_json() for summary in result.rounds],
         }
     )
-
-
-def _save(
-    study: "Study", result: "FederationResult", spend: PrivacySpend, folder: Path, progress: Progress
-) -> None:
-    """Write the federation's model."""
-    from synthkit.cli.federation import COORDINATOR, model_of
-    from synthkit.cli.federation_records import record_model_of
-    from synthkit.training.artefact import save_model
-    from synthkit.training.sequence_artefact import save_sequence_model
-
-    if study.schema.is_longitudinal:
-        save_sequence_model(record_model_of(study, result, spend, site=COORDINATOR), folder)
-    else:
-        save_model(model_of(study, result, spend, progress=progress.at), folder)
 
 
 def _narrate(progress: Progress, study: "Study") -> "Callable[[RoundSummary], None]":

@@ -125,7 +125,7 @@ def run_study(
     """
     from synthkit_server.storage import write_weights
 
-    start = _initial_weights(study, encoder)
+    start = initial_weights(study, encoder)
     if not processes:
         return _run_here(study, folders, start, coordinator, on_round)
     from synthkit_server.rehearsal import run_processes
@@ -140,13 +140,17 @@ def run_study(
         coordinator.folder / "processes",
         trust=coordinator.folder / "trust.json",
         key=coordinator.folder / COORDINATOR_KEY,
-        rules=RoundRules(average_last=AVERAGE_LAST),
+        rules=RoundRules(average_last=average_last(study)),
         progress=on_round,
     )
 
 
-def _initial_weights(study: Study, encoder: Weights | None) -> Weights:
-    """What the first round starts from: fresh weights by the study's seed, with the public encoder if any."""
+def initial_weights(study: Study, encoder: Weights | None) -> Weights:
+    """What the first round starts from: fresh weights by the study's seed, with the public encoder if any.
+
+    Raises:
+        InputError: The public encoder is missing, or not the plan's.
+    """
     from synthkit.cli.federation_records import initial_record_weights
     from synthkit.training.artefact import new_generator
     from synthkit.training.freeze import place_encoder
@@ -158,6 +162,13 @@ def _initial_weights(study: Study, encoder: Weights | None) -> Weights:
     )
     place_encoder(generator, study.plan, encoder)
     return generator.get_weights()
+
+
+def average_last(study: Study) -> int:
+    """Training rounds whose averages are averaged again."""
+    from synthkit.training.record_rounds import averaged_rounds
+
+    return averaged_rounds(study.plan) if study.plan.prior_first else AVERAGE_LAST
 
 
 def _run_here(
@@ -177,7 +188,7 @@ def _run_here(
 
     apps = {name: make_app(SiteAgent.open(folder.path)) for name, folder in folders.items()}
     checkpoint = coordinator.folder / "checkpoint"
-    rules = RoundRules(average_last=AVERAGE_LAST)
+    rules = RoundRules(average_last=average_last(study))
     # The sites share the cores: one thread each, or they wait for one another at every operation.
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -226,6 +237,25 @@ def model_of(
         study_digest=study.digest,
         site=COORDINATOR,
     )
+
+
+def save_result(
+    study: Study,
+    result: "FederationResult",
+    spend: PrivacySpend,
+    folder: Path,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Write the federation's model, of a table or of records."""
+    from synthkit.cli.federation_records import record_model_of
+    from synthkit.training.artefact import save_model
+    from synthkit.training.sequence_artefact import save_sequence_model
+
+    if study.schema.is_longitudinal:
+        save_sequence_model(record_model_of(study, result, spend, site=COORDINATOR), folder)
+    else:
+        save_model(model_of(study, result, spend, progress=progress), folder)
 
 
 def spends_of(study: Study, folders: Mapping[str, "SiteFolder"]) -> dict[str, PrivacySpend]:

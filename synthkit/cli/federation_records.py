@@ -15,6 +15,7 @@ from synthkit.errors import InputError
 from synthkit.federation.messages import Weights
 
 if TYPE_CHECKING:
+    from synthkit.generators.sequence_base import SequenceGenerator
     from synthkit.training.sequence_artefact import SequenceModel
     from synthkit_server.result import FederationResult
 
@@ -25,27 +26,26 @@ STATICS = "patients"
 
 
 def initial_record_weights(study: Study) -> Weights:
-    """Fresh weights of the study's generator, by its public seed."""
-    from synthkit.training.sequence_artefact import new_sequence_generator
+    """Fresh weights of the study's generator, by its public seed; nothing bought beside them yet."""
+    from synthkit.federation.bought_sum import BoughtSum
+    from synthkit.training.record_rounds import sum_width
 
-    plan = study.plan
-    generator = new_sequence_generator(
-        plan.generator, study.schema, plan.hyperparameters, seed=study.initial_seed
-    )
-    return generator.get_weights()
+    generator = _fresh(study)
+    return BoughtSum.nothing(sum_width(generator)).beside(generator.get_weights())
 
 
 def record_model_of(
     study: Study, result: "FederationResult", spend: PrivacySpend, *, site: str
 ) -> "SequenceModel":
-    """The federation's model: the study's generator with the final weights."""
-    from synthkit.training.sequence_artefact import SequenceModel, new_sequence_generator
+    """The federation's model: the study's generator with the final weights, settled by what sites bought."""
+    from synthkit.federation.bought_sum import taken_apart
+    from synthkit.training.record_rounds import settle_rounds
+    from synthkit.training.sequence_artefact import SequenceModel
 
-    plan = study.plan
-    generator = new_sequence_generator(
-        plan.generator, study.schema, plan.hyperparameters, seed=study.initial_seed
-    )
-    generator.set_weights(result.weights)
+    weights, bought = taken_apart(result.weights, where="the federation's result")
+    generator = _fresh(study)
+    generator.set_weights(weights)
+    settle_rounds(generator, bought)
     generator.eval()
     return SequenceModel(
         schema=study.schema,
@@ -55,6 +55,13 @@ def record_model_of(
         study_digest=study.digest,
         site=site,
     )
+
+
+def _fresh(study: Study) -> "SequenceGenerator":
+    from synthkit.training.sequence_artefact import new_sequence_generator
+
+    plan = study.plan
+    return new_sequence_generator(plan.generator, study.schema, plan.hyperparameters, seed=study.initial_seed)
 
 
 def site_tables(path: Path, schema: Schema) -> tuple[str, str]:

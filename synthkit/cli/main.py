@@ -80,6 +80,40 @@ REVIEW = Family(
         "score": _entry("review", "Accuracy, intervals, a test against guessing, agreement.", "score"),
     },
 )
+SITE = Family(
+    summary="The hospital's side of a federation: keys, checks, enrolment, decisions, service.",
+    entries={
+        "init": _entry("site", "Make a site's folder: keys, policy, ledger.", "init"),
+        "preflight": _entry("site_preflight", "Is everything in place? One line a check.", "preflight"),
+        "join": _entry("site", "Trust a coordinator and ask to be enrolled.", "join"),
+        "run": _entry("site_run", "The service: call out, answer approved studies.", "run"),
+        "approve": _entry("site", "An officer's signed yes or no to a study.", "approve"),
+        "status": _entry("site", "Studies, decisions, spend, last round.", "status"),
+    },
+)
+COORDINATOR = Family(
+    summary="The server's side of a federation: enrolment, service, where studies stand.",
+    entries={
+        "init": _entry("coordinator", "Make a coordinator: keys, certificates, settings.", "init"),
+        "invite": _entry("coordinator", "An invitation file for one hospital.", "invite"),
+        "enrol": _entry("coordinator", "Put a site that answered on the roster.", "enrol"),
+        "renew": _entry("coordinator", "A new server certificate of the same authority.", "renew"),
+        "run": _entry("coordinator_run", "The service: SuperLink, and the studies handed in.", "run"),
+        "status": _entry("coordinator", "Sites, invitations, studies.", "status"),
+    },
+)
+STUDY = Family(
+    summary="What is asked of whom, at what epsilon.",
+    entries={
+        "draft": _entry("study_draft", "A draft with the noise that keeps an epsilon.", "draft"),
+        "sign": _entry("study", "The coordinator's signature on a draft.", "sign"),
+        "explain": _entry(
+            "study", "What it asks, in plain words, and what your papers say of it.", "explain"
+        ),
+        "submit": _entry("study", "Hand a signed study in.", "submit"),
+        "status": _entry("study", "Where each study stands.", "status"),
+    },
+)
 COMMANDS: dict[str, Entry | Family] = {
     "demo": _entry("demo", "The whole job on bundled real data, no set-up."),
     "schema": SCHEMA,
@@ -95,12 +129,20 @@ COMMANDS: dict[str, Entry | Family] = {
     "evaluate-conditions": _entry(
         "conditions", "Does a model deliver what is asked of it?", "evaluate_conditions"
     ),
+    "evaluate-simulated": _entry(
+        "evaluate_simulated",
+        "Records made from simulated ones, against the exact truth.",
+        "evaluate_simulated",
+    ),
     "review": REVIEW,
     "audit": _entry("audit", "Attack a synthetic table; the verdict is the exit code."),
     "audit-replies": _entry("audit_replies", "What could a coordinator read out of a site's replies?"),
     "selfcheck": _entry("selfcheck", "Do this machine's training steps do what is claimed?"),
     "budget": BUDGET,
     "policy": POLICY,
+    "site": SITE,
+    "coordinator": COORDINATOR,
+    "study": STUDY,
     "federate": _entry("federate", "A federation on this machine, one folder per site."),
     "release": RELEASE,
 }
@@ -171,7 +213,8 @@ def describe(error: BaseException) -> tuple[int, str]:
     if isinstance(error, click.ClickException):
         return BAD_INPUT, _usage(error)
     if isinstance(error, KeyboardInterrupt | click.Abort | EOFError):
-        return INTERRUPTED, "interrupted; nothing was finished"
+        spent = "what a ledger had reserved stays spent: see `synthkit budget show`"
+        return INTERRUPTED, f"interrupted; nothing was finished ({spent})"
     if isinstance(error, OSError):
         return BAD_INPUT, _system(error)
     if isinstance(error, MemoryError):

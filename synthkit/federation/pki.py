@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -81,6 +82,22 @@ def create_authority(directory: Path, *, name: str = "synthkit federation", days
     return authority
 
 
+def read_authority(certificate: Path, key: Path) -> Authority:
+    """The authority of these two files, as `create_authority` wrote them.
+
+    Raises:
+        InputError: One cannot be read, or they do not belong together.
+    """
+    try:
+        own = x509.load_pem_x509_certificate(certificate.read_bytes())
+        private = serialization.load_pem_private_key(key.read_bytes(), None)
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm):
+        raise InputError("no authority's certificate and key", where=key.name, fix="give both") from None
+    if not isinstance(private, ec.EllipticCurvePrivateKey) or private.public_key() != own.public_key():
+        raise InputError("is not the key of this certificate", where=key.name, fix="give that one")
+    return Authority(key=private, certificate=own)
+
+
 def create_server_certificate(
     directory: Path, authority: Authority, *, names: tuple[str, ...] = LOOPBACK_NAMES, days: int = 90
 ) -> ServerFiles:
@@ -132,6 +149,74 @@ def create_node_key(path: Path) -> bytes:
     _write_new(path, private, mode=0o600)
     _write_new(path.with_name(path.name + ".pub"), line + b"\n", mode=0o644)
     return public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
+def read_node_key(path: Path) -> str:
+    """The public half (PEM) of the SuperNode's key at `path`, from `path`.pub.
+
+    Raises:
+        InputError: It cannot be read, or is not one.
+    """
+    companion = path.with_name(path.name + ".pub")
+    try:
+        public = serialization.load_ssh_public_key(companion.read_bytes())
+    except (OSError, ValueError, UnsupportedAlgorithm):
+        raise InputError("not a node's public key", where=companion.name, fix="make a new pair") from None
+    if not isinstance(public, ec.EllipticCurvePublicKey):
+        raise InputError("not a key on a NIST curve", where=companion.name, fix="make a new pair")
+    return _public_pem(public)
+
+
+def check_node_key(pem: str) -> None:
+    """Refuse what a SuperLink would not take as a node's public key.
+
+    Raises:
+        InputError: Not a P-256 or P-384 public key, or written in another way than `create_node_key` writes.
+    """
+    try:
+        public = serialization.load_pem_public_key(pem.encode("utf-8"))
+    except (ValueError, UnsupportedAlgorithm):
+        raise InputError("is not a public key", where="node key", fix="join again with a new pair") from None
+    curves = (ec.SECP256R1, ec.SECP384R1)
+    if not isinstance(public, ec.EllipticCurvePublicKey) or not isinstance(public.curve, curves):
+        raise InputError("is not on P-256 or P-384", where="node key", fix="join again with a new pair")
+    if _public_pem(public) != pem:
+        raise InputError("is not in its one spelling", where="node key", fix="join again with a new pair")
+
+
+def check_authority(pem: str, *, now: dt.datetime) -> dt.datetime:
+    """Refuse what cannot be pinned as an authority; returns when it expires.
+
+    Raises:
+        InputError: Not exactly one certificate of an authority, or outside its time.
+    """
+    try:
+        (certificate,) = x509.load_pem_x509_certificates(pem.encode("utf-8"))
+        is_authority = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except (ValueError, x509.ExtensionNotFound):
+        is_authority = False
+    if not is_authority:
+        raise InputError("is not the certificate of one authority", where="ca.pem", fix="ask for it again")
+    if not certificate.not_valid_before_utc <= now < certificate.not_valid_after_utc:
+        raise InputError("is outside its time", where="ca.pem", fix="check the clock, then ask for a new one")
+    return certificate.not_valid_after_utc
+
+
+def certificate_end(path: Path) -> dt.datetime:
+    """When the certificate in this file expires.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    try:
+        return x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc
+    except (OSError, ValueError):
+        raise InputError("not a certificate", where=path.name, fix="restore it") from None
+
+
+def _public_pem(public: ec.EllipticCurvePublicKey) -> str:
+    encoding, form = serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    return public.public_bytes(encoding, form).decode("ascii")
 
 
 def _builder(

@@ -9,6 +9,7 @@ from flwr.clientapp import ClientApp
 from standin import SIZES, StandIn, apps_of, honest, local_update, make_initial, make_study, refusals_of
 
 from synthkit.errors import BudgetExceededError, InputError, LedgerError, PeerError, PolicyError
+from synthkit.federation.bought_sum import BoughtSum
 from synthkit.federation.messages import TrainRequest, digest_weights
 from synthkit.federation.refusal import RefusalCode
 from synthkit_server.flower_adapter import task_identity
@@ -263,6 +264,21 @@ def test_an_altered_checkpoint_is_refused(keys, tmp_path):
     file.write_bytes(bytes(content))
     with pytest.raises(InputError, match="differ"):
         run_local(make_study(keys, rounds=2), make_initial(), apps_of(honest(keys)), checkpoint=tmp_path)
+
+
+def test_the_first_round_of_steps_may_go_as_far_as_a_bought_start(keys):
+    """Where a sum was bought first, and in that round alone; the sum itself is no part of the update."""
+    plan = replace(make_study(keys, rounds=3).plan, prior_first=True)
+    weights = BoughtSum.nothing(10_000).beside({"w": np.zeros(100, np.float32)})
+
+    def bound(server_round):
+        return sane_update_norm(
+            plan, TrainRequest(study_digest="", server_round=server_round, weights=weights)
+        )
+
+    assert bound(2) == pytest.approx(bound(3) + 300.0)
+    alone = TrainRequest(study_digest="", server_round=3, weights={"w": weights["w"]})
+    assert bound(3) == sane_update_norm(plan, alone)
 
 
 def test_an_honest_private_update_is_within_the_sanity_bound(keys):

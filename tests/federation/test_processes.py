@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from synthkit.errors import PeerError
-from synthkit_server.processes import Children
+from synthkit.federation.processes import Children
 
 HIDER = """
 import subprocess, sys, time
@@ -26,7 +26,7 @@ import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
 import sys
 from pathlib import Path
-from synthkit_server.processes import Children, terminated_as_exception
+from synthkit.federation.processes import Children, terminated_as_exception
 import os, time
 folder = Path(sys.argv[1])
 with terminated_as_exception(), Children(folder) as children:
@@ -107,7 +107,7 @@ def test_a_signal_ends_children_and_their_hidden_children(tmp_path, number):
 
 
 def test_a_child_that_ignores_sigterm_ends_too(tmp_path, monkeypatch):
-    monkeypatch.setattr("synthkit_server.processes.GRACE_S", 0.3)
+    monkeypatch.setattr("synthkit.federation.processes.GRACE_S", 0.3)
     deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True)"
     with Children(tmp_path) as children:
         command = [sys.executable, "-c", f"{deaf}; time.sleep(600)"]

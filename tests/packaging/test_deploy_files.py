@@ -159,7 +159,7 @@ def test_a_site_publishes_no_port_and_its_table_and_keys_are_read_only() -> None
 def test_every_option_of_a_started_program_is_one_it_has() -> None:
     for name, words in program_lines():
         start = tuple(word.removeprefix(INSTALLED) for word in words if not word.startswith("--"))
-        base = start[:3] if start[0] == "python" else start[:1]
+        base = start[:3] if start[0] in {"python", "synthkit"} else start[:1]
         known = help_of(base)
         options = [word.split("=")[0] for word in words if word.startswith("--")]
         assert options

@@ -1,11 +1,12 @@
 """Child processes that leave nobody behind.
 
-Knows commands, logs and process ids. Rules kept here: a child that dies is noticed and named, with the
-end of its log if the coordinator may read that log, else with the log's name; whatever ends the block
-(success, an error, Ctrl-C, SIGTERM) ends every child and every process that a child started, also those
-that moved to a session of their own, as Flower's executor does, or that lost their parent: all of them
-inherit a random mark in their environment. A process is ended only if it is still the one that was found:
-its id and its start time must agree.
+Knows commands, logs and process ids; what the commands are is `synthkit.federation.commands`. Rules kept
+here: a child that dies is noticed and named, with the end of its log if the coordinator may read that log,
+else with the log's name; whatever ends the block (success, an error, Ctrl-C, SIGTERM) ends every child and
+every process that a child started, also those that moved to a session of their own, as Flower's executor
+does, or that lost their parent: all of them inherit a random mark in their environment. A process is ended
+only if it is still the one that was found: its id and its start time must agree. One service runs in a
+folder, as long as it holds the lock there.
 """
 
 import os
@@ -17,16 +18,20 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 from types import FrameType
 
-from synthkit.errors import PeerError
+from synthkit.errors import InputError, PeerError
 
 GRACE_S = 8.0
 """Seconds between asking processes to end and ending them."""
 
 KILL_S = 5.0
 """Seconds in which what was ended has to be gone."""
+
+LOCK_S = 1.0
+"""Seconds in which whoever only looks at a lock lets go of it."""
 
 TAIL_LINES = 20
 
@@ -55,6 +60,7 @@ class Children:
         self._log_dir = log_dir
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._quotable: set[str] = set()
+        self._begins: dict[str, int] = {}
         self._mark = secrets.token_hex(16)
 
     def __enter__(self) -> "Children":
@@ -76,6 +82,7 @@ class Children:
         if is_quotable:
             self._quotable.add(name)
         with (self._log_dir / f"{name}.log").open("ab") as output:
+            self._begins[name] = output.tell()
             self._children[name] = subprocess.Popen(  # noqa: S603
                 list(command),
                 stdin=subprocess.DEVNULL,
@@ -100,13 +107,19 @@ class Children:
                     fix=self.last_words(name),
                 )
 
+    def ended(self) -> dict[str, int]:
+        """Exit status by name of the children that have ended and were not started again."""
+        codes = {name: child.poll() for name, child in self._children.items()}
+        return {name: code for name, code in codes.items() if code is not None}
+
     def last_words(self, name: str) -> str:
         """The end of a child's log, or where the log is if a site wrote it."""
         return self.log_tail(name) if name in self._quotable else f"see {name}.log"
 
     def log_tail(self, name: str, lines: int = TAIL_LINES) -> str:
-        """The end of a child's log on one line."""
-        text = (self._log_dir / f"{name}.log").read_text(encoding="utf-8", errors="replace")
+        """The end of a child's log on one line; what it wrote since it was last started, no more."""
+        content = (self._log_dir / f"{name}.log").read_bytes()[self._begins.get(name, 0) :]
+        text = content.decode("utf-8", errors="replace")
         return " | ".join(line.strip() for line in text.splitlines()[-lines:] if line.strip())
 
     def stop(self) -> None:
@@ -121,6 +134,45 @@ class Children:
                 _wait_or_kill(child, deadline)
             _end_all(family, f"{MARK}={self._mark}".encode())
             self._children.clear()
+
+
+@contextmanager
+def only_service(lock: Path) -> Iterator[None]:
+    """Hold a folder's lock for as long as its one service runs.
+
+    Raises:
+        InputError: Another one does.
+    """
+    descriptor = os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        deadline = time.monotonic() + LOCK_S
+        while not _is_ours(descriptor):
+            if time.monotonic() > deadline:
+                raise InputError("another service runs here", where=lock.parent.name, fix="stop it first")
+            time.sleep(0.05)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def is_service_running(lock: Path) -> bool:
+    """Whether a service holds this lock."""
+    try:
+        descriptor = os.open(lock, os.O_WRONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        return not _is_ours(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _is_ours(descriptor: int) -> bool:
+    try:
+        flock(descriptor, LOCK_EX | LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager

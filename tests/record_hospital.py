@@ -2,19 +2,23 @@
 
 import datetime as dt
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 from hospital import FAR, TODAY, policy_text
 
 from synthkit.cli.federation_records import initial_record_weights
+from synthkit.data.sequence_encoding import fit_sequence_encoding
 from synthkit.data.sequence_writing import write_sequences
-from synthkit.data.sequences import SyntheticSequences
+from synthkit.data.sequences import PatientSequences, SyntheticSequences
 from synthkit.data.simulator.process import standard_process
 from synthkit.data.simulator.sampling import simulate
 from synthkit.domain.study import Site, Study, TrainingPlan
+from synthkit.federation.bought_sum import BoughtSum, taken_apart
 from synthkit.federation.messages import TrainRequest
 from synthkit.release.signing import SigningKey, TrustedKey, generate_key, read_key, seal_document
+from synthkit.training.sequence_artefact import new_sequence_generator
 from synthkit_client.agent import SiteAgent
 from synthkit_client.enrol import OFFICER_KEY, NewSite, bring_study, init_site, officer_name
 from synthkit_client.guard import approve_study
@@ -41,6 +45,20 @@ POLICY = policy_text(allowed_generators='["eva"]')
 
 def records_of(patients: int, *, seed: int) -> SyntheticSequences:
     return simulate(PROCESS, patients, seed=seed)
+
+
+@cache
+def _others() -> SyntheticSequences:
+    return records_of(200, seed=99)
+
+
+def shares_of_others(study: Study) -> np.ndarray:
+    """The sum of the shares of patients of no site, without noise."""
+    plan = study.plan
+    generator = new_sequence_generator(plan.generator, study.schema, plan.hyperparameters, seed=0)
+    others = PatientSequences(**vars(_others()))
+    states = fit_sequence_encoding(study.schema, generator.hyperparameters).encode(others)
+    return generator.statistics(states).sum(dim=0).numpy()
 
 
 @dataclass
@@ -71,10 +89,15 @@ class Region:
         return SiteAgent.open(self.folders[name].path)
 
     def request(self, server_round: int = 1, *, study: Study | None = None) -> TrainRequest:
+        """From fresh weights; from the second round on with the sum that 200 other patients would make."""
         study = study or self.study
-        return TrainRequest(
-            study_digest=study.digest, server_round=server_round, weights=initial_record_weights(study)
-        )
+        weights = initial_record_weights(study)
+        if server_round > 1:
+            alone, _ = taken_apart(weights, where="test")
+            noise = study.plan.prior_noise_multiplier
+            total = shares_of_others(study)
+            weights = BoughtSum.of_noise(total, noise_multiplier=noise).beside(alone)
+        return TrainRequest(study_digest=study.digest, server_round=server_round, weights=weights)
 
     def with_plan(self, **changes) -> Study:
         return replace(self.study, plan=replace(self.study.plan, **changes))

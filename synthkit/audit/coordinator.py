@@ -119,9 +119,16 @@ def audit_replies(
         progress: Told each round.
 
     Raises:
-        InputError: No such generator, or one that neither takes steps nor buys tables.
+        InputError: No such generator, or one that neither takes steps nor buys tables; or the study is of
+            records of visits.
         SchemaError: The schema leaves something to be bought.
     """
+    if schema.is_longitudinal:
+        raise InputError(
+            "the simulated site has one row a patient, and this study is of records of visits",
+            where="the study's schema",
+            fix="such an audit is not built; give a study of a table",
+        )
     crowd, told = crowd or Crowd(), progress or (lambda _: None)
     generator = new_generator(plan.generator, schema, plan.hyperparameters, seed=seed)
     everyone = simulated_patients(generator.layout, crowd.patients + crowd.canaries, seed)

@@ -77,10 +77,13 @@ class Shadowing:
     """What is asked for: `trainings` shadows by `train`.
 
     `epsilon` is the model's claim at `delta`, None without one; `likelihood` is the released model's.
+    `seconds` tells how long a training on these patients will take, by a timed beginning of one; None: nobody
+    knows before the first.
     """
 
     trainings: int
     train: Train
+    seconds: Callable[[PatientTable], float] | None = None
     epsilon: float | None = None
     delta: float = 1e-5
     likelihood: Likelihood | None = None
@@ -245,19 +248,24 @@ def _bits(targets: _Targets, trainings: int, rng: np.random.Generator) -> np.nda
 def _trained(
     asked: Shadowing, tables: Iterable[PatientTable], rows: int, progress: Callable[[str], None]
 ) -> list[Shadow]:
-    """A shadow of each table; the first one tells how long the others will take."""
+    """A shadow of each table. A beginning, and then each one done, tells how long the others will take."""
     shadows: list[Shadow] = []
     start = time.monotonic()
     for place, table in enumerate(tables):
         left = ""
         if place:
-            seconds = (time.monotonic() - start) / place * (asked.trainings - place)
-            left = (
-                f", about {seconds / 60:.0f} min to go" if seconds >= 60 else f", about {seconds:.0f} s to go"
-            )
+            left = _to_go((time.monotonic() - start) / place * (asked.trainings - place))
+        elif asked.seconds is not None:
+            progress("shadow trainings: timing the beginning of one")
+            left = _to_go(asked.seconds(table) * asked.trainings)
+            start = time.monotonic()
         progress(f"shadow training {place + 1} of {asked.trainings}{left}")
         shadows.append(asked.train(table, rows, place))
     return shadows
+
+
+def _to_go(seconds: float) -> str:
+    return f", about {seconds / 60:.0f} min to go" if seconds >= 60 else f", about {seconds:.0f} s to go"
 
 
 def _look(targets: _Targets, reference: PatientTable, made: SyntheticTable, seed: int) -> np.ndarray:

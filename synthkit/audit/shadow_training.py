@@ -6,6 +6,8 @@ either. Rules: private shadows are trained with the noise that was accounted; no
 nothing of them leaves; no shadow outlives the audit.
 """
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,13 +21,16 @@ from synthkit.errors import InputError
 from synthkit.generators.base import Generator, SteppedGenerator
 from synthkit.generators.registry import is_stepped
 from synthkit.training.artefact import Model, new_generator
-from synthkit.training.loop import LoopState, close, finish, train
+from synthkit.training.loop import LoopState, Progress, close, finish, train
 from synthkit.training.paper import PaperModel
 from synthkit.training.paper_mcm import PublishedMcm, train_mcm
 from synthkit.training.paper_medvae import PublishedMedVae, train_medvae
 from synthkit.training.planning import MAX_GRAD_NORM, effort_for, effort_without_privacy, plan_for
 from synthkit.training.synthesis import synthesize
 from synthkit.training.unsafe import UnsafeNoPrivacy
+
+TIMED_SECONDS = 2.0
+"""How much of a training is timed to say how long all of them will take."""
 
 USUAL_DELTA = 1e-5
 USUAL_SIZE = 1000
@@ -45,7 +50,8 @@ def shadowing(model: Model | PaperModel, trainings: int) -> Shadowing:
             fix=f"{LEAST_TRAININGS} or more; 32 tell more than 16",
         )
     if isinstance(model, PaperModel):
-        return Shadowing(trainings=trainings, train=_Published(model=model))
+        published = _Published(model=model)
+        return Shadowing(trainings=trainings, train=published, seconds=published.seconds)
     if model.encoder_provenance is not EncoderProvenance.TRAINED:
         raise InputError(
             "a frozen encoder is not at hand to be trained again",
@@ -55,13 +61,50 @@ def shadowing(model: Model | PaperModel, trainings: int) -> Shadowing:
     spend, kind = model.spend, model.generator.kind
     # A receipt that does not say enough is refused before any training.
     plan_again(kind, model.generator.hyperparameters, spend, USUAL_SIZE)
+    again = _Again(model=model)
     return Shadowing(
         trainings=trainings,
-        train=_Again(model=model),
+        train=again,
+        seconds=again.seconds,
         epsilon=None if spend is None else spend.epsilon,
         delta=USUAL_DELTA if spend is None else spend.delta,
         likelihood=_likelihood(model.generator, model.encoding),
     )
+
+
+class _EnoughError(Exception):
+    """A training was begun in order to be timed, and its pace is known."""
+
+
+class _Watch:
+    """Told of a training's progress; ends it once it knows how long the whole would take.
+
+    The first step stands apart: it pays for what is built once.
+    """
+
+    def __init__(self) -> None:
+        self._begun = time.monotonic()
+        self._first: tuple[int, float] | None = None
+        self.seconds = 0.0
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if self._first is None:
+            self._first = (done, now)
+            return
+        place, start = self._first
+        pace = (now - start) / max(1, done - place)
+        self.seconds = start - self._begun + pace * (total - place)
+        if now - self._begun >= TIMED_SECONDS:
+            raise _EnoughError
+
+    def of(self, train: Callable[["_Watch"], object]) -> float:
+        """Seconds that this training takes, or would take."""
+        try:
+            train(self)
+        except _EnoughError:
+            return self.seconds
+        return time.monotonic() - self._begun
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -71,18 +114,24 @@ class _Published:
     model: PaperModel
 
     def __call__(self, patients: PatientTable, rows: int, seed: int) -> Shadow:
-        found: PaperModel
-        if isinstance(self.model, PublishedMedVae):
-            found = train_medvae(
-                patients, settings=self.model.settings, seed=seed, study="shadow", site="shadow"
-            )
-        elif isinstance(self.model, PublishedMcm):
-            found = train_mcm(
-                patients, settings=self.model.settings, seed=seed, study="shadow", site="shadow"
-            )
-        else:
-            raise TypeError("no such published system")
+        found = self._trained(patients, seed)
         return Shadow(table=synthesize(found, rows, seed=seed).table, likelihood=lambda _: None)
+
+    def seconds(self, patients: PatientTable) -> float:
+        return _Watch().of(lambda watch: self._trained(patients, 0, watch))
+
+    def _trained(self, patients: PatientTable, seed: int, progress: Progress | None = None) -> PaperModel:
+        model = self.model
+        if isinstance(model, PublishedMedVae):
+            settings = model.settings
+            return train_medvae(
+                patients, settings=settings, seed=seed, study="shadow", site="shadow", progress=progress
+            )
+        if isinstance(model, PublishedMcm):
+            return train_mcm(
+                patients, settings=model.settings, seed=seed, study="shadow", site="shadow", progress=progress
+            )
+        raise TypeError("no such published system")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -92,6 +141,14 @@ class _Again:
     model: Model
 
     def __call__(self, patients: PatientTable, rows: int, seed: int) -> Shadow:
+        shadow = self._trained(patients, seed)
+        table = synthesize(shadow, rows, seed=seed).table
+        return Shadow(table=table, likelihood=_likelihood(shadow.generator, shadow.encoding))
+
+    def seconds(self, patients: PatientTable) -> float:
+        return _Watch().of(lambda watch: self._trained(patients, 0, watch))
+
+    def _trained(self, patients: PatientTable, seed: int, progress: Progress | None = None) -> Model:
         model, size = self.model, patients.patient_count
         kind, schema = model.generator.kind, patients.schema
         plan = plan_again(kind, model.generator.hyperparameters, model.spend, size)
@@ -107,10 +164,11 @@ class _Again:
                 declared_size=size,
                 state=LoopState(),
                 privacy=privacy,
+                progress=progress,
             )
         close(generator, states, plan, privacy=privacy)
-        finish(generator, plan, [size], privacy=privacy)
-        shadow = Model(
+        finish(generator, plan, [size], privacy=privacy, progress=progress)
+        return Model(
             schema=schema,
             generator=generator,
             spend=None,
@@ -119,8 +177,6 @@ class _Again:
             study_digest="0" * 64,
             site="shadow",
         )
-        table = synthesize(shadow, rows, seed=seed).table
-        return Shadow(table=table, likelihood=_likelihood(generator, shadow.encoding))
 
 
 def plan_again(

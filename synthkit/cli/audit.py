@@ -6,6 +6,7 @@ a second or more stand inside the functions that need them; see the package's do
 
 # ruff: noqa: PLC0415
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -28,7 +29,8 @@ from synthkit.cli.options import (
     VaultPassphraseOption,
 )
 from synthkit.cli.policy_in_force import policy_in_force
-from synthkit.cli.vaults import OpenedVault, VaultKey, check_inside, is_vault, open_vault
+from synthkit.cli.tables import QueryOption, given_tables
+from synthkit.cli.vaults import OpenedVault, VaultKey, check_inside, is_vault, open_vault, read_made
 from synthkit.domain.audit import AttackResult, AuditReport
 from synthkit.domain.policy import SitePolicy
 from synthkit.domain.policy_check import check_kinds_may_leave
@@ -43,9 +45,15 @@ if TYPE_CHECKING:
 
 def audit(
     *,
-    members: Annotated[Path, typer.Option("--members", help="Patients the generator was trained on.")],
-    holdout: Annotated[Path, typer.Option("--holdout", help="Patients of the same kind it never saw.")],
-    reference: Annotated[Path, typer.Option("--reference", help="Further such patients; set thresholds.")],
+    members: Annotated[
+        str, typer.Option("--members", metavar="TABLE", help="Patients the generator was trained on.")
+    ],
+    holdout: Annotated[
+        str, typer.Option("--holdout", metavar="TABLE", help="Patients of the same kind it never saw.")
+    ],
+    reference: Annotated[
+        str, typer.Option("--reference", metavar="TABLE", help="Further such patients; set thresholds.")
+    ],
     synthetic: Annotated[Path, typer.Option("--synthetic", help="The very table that is to leave.")],
     schema: SchemaOption,
     policy: Annotated[str, typer.Option("--policy", help="A file, or a shipped policy's name.")] = "standard",
@@ -64,7 +72,10 @@ def audit(
     ] = None,
     earlier: Annotated[
         list[Path] | None,
-        typer.Option("--earlier", help="A table released before from the same patients; repeat for more."),
+        typer.Option(
+            "--earlier",
+            help="A table, or vault, released before from the same patients; repeat for more.",
+        ),
     ] = None,
     shadow: Annotated[
         int | None,
@@ -75,22 +86,26 @@ def audit(
         ),
     ] = None,
     members_patients: Annotated[
-        Path | None,
-        typer.Option("--members-patients", help="Records: static columns of --members, one row each."),
+        str | None,
+        typer.Option(
+            "--members-patients", metavar="TABLE", help="Records: static columns of --members, one row each."
+        ),
     ] = None,
     holdout_patients: Annotated[
-        Path | None, typer.Option("--holdout-patients", help="Records: those of --holdout.")
+        str | None, typer.Option("--holdout-patients", metavar="TABLE", help="Records: those of --holdout.")
     ] = None,
     reference_patients: Annotated[
-        Path | None, typer.Option("--reference-patients", help="Records: those of --reference.")
+        str | None,
+        typer.Option("--reference-patients", metavar="TABLE", help="Records: those of --reference."),
     ] = None,
     synthetic_patients: Annotated[
         Path | None, typer.Option("--synthetic-patients", help="Records: those of --synthetic.")
     ] = None,
     earlier_patients: Annotated[
         list[Path] | None,
-        typer.Option("--earlier-patients", help="Records: those of --earlier, in the same order."),
+        typer.Option("--earlier-patients", help="Records: those of the plain --earlier, in order."),
     ] = None,
+    query: QueryOption = None,
     report: ReportOption = None,
     redacted: Annotated[
         list[Path] | None,
@@ -117,8 +132,8 @@ def audit(
     A longitudinal schema attacks records of visits: whole, in part, by their rare codes, in any order.
 
     --shadow 16 trains the model's generator sixteen times more, on the reference with and without some of its
-    loneliest patients and invented ones; how long that takes is said once the first is done. Nothing of these
-    trainings leaves or is kept.
+    loneliest patients and invented ones; how long that will take is said before the first, by a timed
+    beginning of one. Nothing of these trainings leaves or is kept.
 
     Example:
       synthkit audit --members train.csv --holdout holdout.csv --reference reference.csv \
@@ -129,6 +144,15 @@ def audit(
     """
     targets = AuditTargets(report=report, redacted=tuple(redacted or ()), save=save)
     targets.check()
+    given = given_tables(
+        query,
+        members=members,
+        holdout=holdout,
+        reference=reference,
+        members_patients=members_patients,
+        holdout_patients=holdout_patients,
+        reference_patients=reference_patients,
+    )
     console = Console(as_json=as_json)
     known = load_schema(schema)
     counted = _study_of(study, model, known)
@@ -137,20 +161,20 @@ def audit(
     reader = VaultKey(path=vault_key, passphrase_env=vault_passphrase_env)
     locked = _Locked(key=reader, model=model, ledger=book)
     check_shadow(shadow, model, known)
-    locked.check(synthetic, synthetic_patients)
+    locked.check(synthetic, synthetic_patients, earlier or ())
     if targets.redacted:
         check_kinds_may_leave(rules.egress, frozenset({"audit-page"}))
     files = AuditFiles(
-        members=members,
-        holdout=holdout,
-        reference=reference,
+        members=given.of("members"),
+        holdout=given.of("holdout"),
+        reference=given.of("reference"),
         synthetic=synthetic,
         earlier=tuple(earlier or ()),
     )
     statics = StaticFiles(
-        members=members_patients,
-        holdout=holdout_patients,
-        reference=reference_patients,
+        members=given.get("members-patients"),
+        holdout=given.get("holdout-patients"),
+        reference=given.get("reference-patients"),
         synthetic=synthetic_patients,
         earlier=tuple(earlier_patients or ()),
     )
@@ -163,6 +187,7 @@ def audit(
                 known,
                 model,
                 opened=locked.opened(synthetic, known, rules),
+                open_earlier=lambda path: locked.opened_earlier(path, known, rules),
                 policy=rules,
                 attempt=attempt,
                 seed=seed,
@@ -204,7 +229,9 @@ def _audit_tables(
         holdout=read_table(files.holdout, known),
         reference=read_table(files.reference, known),
         synthetic=read_synthetic(files.synthetic if opened is None else opened.table, known),
-        earlier=[read_synthetic(table, known) for table in files.earlier],
+        earlier=[
+            read_made(path, known, locked.key, locked.about_earlier(known, policy)) for path in files.earlier
+        ],
         model=None if locked.model is None else _weights(locked.model),
         shadows=shadows_of(locked.model, shadow),
         rules=policy.audit,
@@ -223,23 +250,25 @@ class _Locked:
     model: Path | None
     ledger: Ledger | None
 
-    def check(self, synthetic: Path, patients: Path | None) -> None:
+    def check(self, synthetic: Path, patients: Path | None, earlier: Sequence[Path]) -> None:
         """Refuse a vault that no ledger counts: looking as often as one likes is selection.
+
+        That holds for one named as an earlier release, too: a candidate could be looked at in its place.
 
         Raises:
             PolicyError: There is no ledger.
-            InputError: A key was given for a table that is not locked, or static columns beside a vault.
+            InputError: A key was given and nothing is locked, or static columns stand beside a vault.
         """
-        if not is_vault(synthetic):
-            if self.key.path is not None:
-                raise InputError("opens a vault", where="option --vault-key", fix="leave it out, or name one")
-            return
-        check_inside(patients, "--synthetic-patients")
-        if self.ledger is None:
+        vaults = [path for path in (synthetic, *earlier) if is_vault(path)]
+        if not vaults and self.key.path is not None:
+            raise InputError("opens a vault", where="option --vault-key", fix="leave it out, or name one")
+        if is_vault(synthetic):
+            check_inside(patients, "--synthetic-patients")
+        if vaults and self.ledger is None:
             raise PolicyError(
                 "a table in a vault is audited only where the attempt is counted",
                 rule="audit.max_attempts",
-                where=name_of(synthetic),
+                where=name_of(vaults[0]),
                 fix="add --ledger and --model",
             )
 
@@ -256,6 +285,17 @@ class _Locked:
             model_digest="" if header is None else header.weights_sha256,
         )
         return open_vault(synthetic, self.key, expected)
+
+    def about_earlier(self, schema: Schema, policy: SitePolicy) -> Expected:
+        """What a vault of an earlier release is about: these patients, whatever model or policy made it."""
+        site = "" if self.ledger is None else self.ledger.site
+        return Expected(site=site, asset=policy.asset, schema_digest=schema.digest)
+
+    def opened_earlier(self, path: Path, schema: Schema, policy: SitePolicy) -> OpenedVault | None:
+        """An earlier release's vault, opened in memory; None: it lies plain."""
+        if not is_vault(path):
+            return None
+        return open_vault(path, self.key, self.about_earlier(schema, policy))
 
 
 def _weights(folder: Path) -> "Model | None":
@@ -297,6 +337,8 @@ def _show(
         console.table((*header, "detectable"), [_row(attack) for attack in result.attacks])
     for rule in result.hard_rules:
         console.note(rule)
+    if "shadow_trainings" in result.diagnostics:
+        console.line(_shadow_text(result.diagnostics))
     if not is_counted:
         console.note("no ledger counted this attempt, so this audit cannot be sealed (--ledger)")
     if is_plain and policy.vault.required:
@@ -306,6 +348,15 @@ def _show(
     console.line()
     console.items(result.reasons)
     console.verdict(result.verdict.value, f"limit {result.max_advantage:g}, alpha {result.alpha:g}")
+
+
+def _shadow_text(found: Mapping[str, float]) -> str:
+    """What was trained again, and what that gave away."""
+    right, made = (int(found[f"shadow_canary_guesses{end}"]) for end in ("_right", ""))
+    return (
+        f"{int(found['shadow_trainings'])} shadow trainings: {right} of {made} canaries' coins guessed "
+        f"right, which shows an epsilon of at least {found['shadow_canary_epsilon_at_least']:.2f} at 95 %"
+    )
 
 
 def _row(attack: AttackResult) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from synthkit.errors import InputError, SchemaError
 
 if TYPE_CHECKING:
     from synthkit.data.purchase import Purchase
+    from synthkit.data.sources import TableSource
     from synthkit.domain.study import TrainingPlan
     from synthkit.training.planning import Effort
     from synthkit.training.single_site import Job
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
 class RecordPurchase:
     """On which terms to buy before a training; all public, all as given by options."""
 
-    table: Path
-    patients: Path | None
+    table: "TableSource"
+    patients: "TableSource | None"
     ledger: Path
     target: Path
     """Where the completed schema is written."""

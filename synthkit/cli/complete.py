@@ -17,6 +17,7 @@ from synthkit.cli.generate_sequences import is_record_model
 from synthkit.cli.loading import check_target
 from synthkit.cli.options import ForceOption, JsonOption, SeedOption
 from synthkit.cli.record_variants import continue_a_table, refuse_options
+from synthkit.cli.tables import QueryOption, given_tables
 from synthkit.domain.toml_reading import shown
 from synthkit.errors import InputError
 
@@ -29,7 +30,12 @@ NOT_SYNTHETIC = (
 def complete(
     *,
     model: Annotated[Path, typer.Argument(help="The folder that `train -o` or `federate -o` wrote.")],
-    partial: Annotated[Path, typer.Argument(help="Rows with empty cells: CSV, CSV.GZ or Parquet.")],
+    partial: Annotated[
+        str,
+        typer.Argument(
+            metavar="PARTIAL", help="Rows with empty cells: CSV, CSV.GZ, Parquet, or a database's address."
+        ),
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="CSV, CSV.GZ or Parquet, by its ending.")],
     keep_missing: Annotated[
         list[str] | None,
@@ -43,9 +49,12 @@ def complete(
         int, typer.Option("--copies", min=1, help="Complete the whole table so many times over.")
     ] = 1,
     patients: Annotated[
-        Path | None,
-        typer.Option("--patients", help="Records: static columns stand here; else in every row."),
+        str | None,
+        typer.Option(
+            "--patients", metavar="TABLE", help="Records: static columns stand here; else in every row."
+        ),
     ] = None,
+    query: QueryOption = None,
     seed: SeedOption = 0,
     force: ForceOption = False,
     as_json: JsonOption = False,
@@ -68,11 +77,13 @@ def complete(
       synthkit complete records-model histories.csv --patients patients.csv -o continued.csv
     """
     check_target(output, force=force)
+    given = given_tables(query, partial=partial, patients=patients)
     if is_record_model(model):
         asked = {"--keep-missing": bool(keep_missing), "--copies": copies != 1}
         refuse_options([name for name, given in asked.items() if given])
+        histories, statics = given.of("partial"), given.get("patients")
         continue_a_table(
-            model, partial, output, patients=patients, seed=seed, console=Console(as_json=as_json)
+            model, histories, output, patients=statics, seed=seed, console=Console(as_json=as_json)
         )
         return
     if patients is not None:
@@ -87,7 +98,7 @@ def complete(
         trained = open_model(model)
         able = completing(trained)
         progress("reading the rows")
-        rows = read_partial(partial, trained.schema, keep_missing=keep_missing or ())
+        rows = read_partial(given.of("partial"), trained.schema, keep_missing=keep_missing or ())
         progress("drawing cells")
         completed = complete_rows(able, rows, seed=seed, copies=copies)
         progress("writing")

@@ -21,6 +21,7 @@ from synthkit.cli.loading import (
     save_text,
 )
 from synthkit.cli.options import JsonOption, ReportOption, SchemaOption, SeedOption
+from synthkit.cli.tables import QueryOption, given_tables
 from synthkit.domain.audit import Verdict
 from synthkit.domain.condition_statement import share_text
 from synthkit.domain.condition_text import Condition
@@ -36,7 +37,9 @@ SHOWN = 40
 def evaluate_conditions(
     *,
     model: Annotated[Path, typer.Argument(help="The folder that `train -o` or `federate -o` wrote.")],
-    real: Annotated[Path, typer.Option("--real", help="Real rows the generator did not see.")],
+    real: Annotated[
+        str, typer.Option("--real", metavar="TABLE", help="Real rows the generator did not see.")
+    ],
     schema: SchemaOption,
     column: Annotated[
         list[str] | None,
@@ -50,6 +53,7 @@ def evaluate_conditions(
         str | None,
         typer.Option("--policy", help="Name the requests whose tables this policy would keep back."),
     ] = None,
+    query: QueryOption = None,
     report: ReportOption = None,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
@@ -76,7 +80,7 @@ def evaluate_conditions(
     console = Console(as_json=as_json)
     if report is not None:
         check_target(report, force=True)
-    known = load_schema(schema)
+    source, known = given_tables(query, real=real).of("real"), load_schema(schema)
     rules = None if policy is None else load_policy(policy)
     if rules is not None:
         check_in_force(rules)
@@ -84,7 +88,7 @@ def evaluate_conditions(
         trained = open_model(model)
         check_schemas(trained.schema, known)
         progress("reading the real rows")
-        table = read_table(real, known)
+        table = read_table(source, known)
 
         def draw(count: int, seed: int, conditions: Sequence[Condition]) -> tuple["SyntheticTable", float]:
             synthesis = synthesize(trained, count, seed=seed, conditions=conditions)

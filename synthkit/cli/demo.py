@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 MARKER = ".synthkit-demo"
 """Marks a folder that a demo made and another demo may replace."""
 
+DRAWN_WITH = 1
+"""Seed of the candidate: every hospital draws it again before it audits it."""
+
 OFFICER_REASON = (
     "The audit cannot decide with so few patients. Released on the differential-privacy claim alone, for "
     "this demonstration on published data."
@@ -228,7 +231,7 @@ def _generate(stage: Demo, model: "Model") -> "SyntheticTable":
     from synthkit.training.synthesis import synthesize
 
     stage.next_step("Generation")
-    drawn = synthesize(model, stage.scene.rows, seed=1)
+    drawn = synthesize(model, stage.scene.rows, seed=DRAWN_WITH)
     write_table(drawn.table, stage.output / "synthetic.csv")
     missing = {name: share for name, share in drawn.table.frame.isna().mean().items() if share > 0}
     stage.console.line(f"  {stage.scene.rows} rows into synthetic.csv.")
@@ -282,14 +285,15 @@ def _audit(
     stage: Demo, study: "Study", folders: "dict[str, SiteFolder]", model: "Model", table: "SyntheticTable"
 ) -> "dict[str, AuditReport]":
     """Step 5: each hospital attacks the candidate, and the weights behind it, with its own patients."""
-    from synthkit_client.release_desk import audit_candidate
+    from synthkit_client.release_desk import Drawing, audit_candidate
 
     stage.next_step("Audits, each hospital on its own patients")
     reports = {}
+    drawing = Drawing(model=model, seed=DRAWN_WITH)
     with stage.console.progress("auditing") as progress:
         for name, folder in folders.items():
             progress(f"audit at {name}")
-            reports[name] = audit_candidate(folder, study, table, model=model)
+            reports[name] = audit_candidate(folder, study, table, drawing=drawing)
     for name, report in reports.items():
         stage.console.line(
             f"  {name:<12} {report.verdict.value:<13} {report.reasons[0] if report.reasons else ''}"

@@ -21,6 +21,7 @@ from synthkit.cli.options import (
     VaultKeyOption,
     VaultPassphraseOption,
 )
+from synthkit.cli.tables import QueryOption, given_tables
 from synthkit.cli.vaults import VaultKey, read_made
 from synthkit.domain.schema import Schema
 from synthkit.domain.survival import SurvivalReport, Term
@@ -33,7 +34,9 @@ if TYPE_CHECKING:
 
 def evaluate(
     *,
-    real: Annotated[Path, typer.Option("--real", help="Real rows the generator did not see.")],
+    real: Annotated[
+        str, typer.Option("--real", metavar="TABLE", help="Real rows the generator did not see.")
+    ],
     synthetic: Annotated[
         list[Path],
         typer.Option(
@@ -42,7 +45,10 @@ def evaluate(
     ],
     schema: SchemaOption,
     train: Annotated[
-        Path | None, typer.Option("--train", help="Real rows of other patients; they train the baseline.")
+        str | None,
+        typer.Option(
+            "--train", metavar="TABLE", help="Real rows of other patients; they train the baseline."
+        ),
     ] = None,
     target: Annotated[
         list[str] | None,
@@ -67,13 +73,14 @@ def evaluate(
         typer.Option("--covariate", help="A column of the Cox models; default: all that can. Repeatable."),
     ] = None,
     patients: Annotated[
-        Path | None, typer.Option("--patients", help="Records: static columns of --real, one row each.")
+        str | None,
+        typer.Option("--patients", metavar="TABLE", help="Records: static columns of --real, one row each."),
     ] = None,
     synthetic_patients: Annotated[
         Path | None, typer.Option("--synthetic-patients", help="Records: those of --synthetic.")
     ] = None,
     train_patients: Annotated[
-        Path | None, typer.Option("--train-patients", help="Records: those of --train.")
+        str | None, typer.Option("--train-patients", metavar="TABLE", help="Records: those of --train.")
     ] = None,
     model: Annotated[
         Path | None,
@@ -101,6 +108,7 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    query: QueryOption = None,
     vault_key: VaultKeyOption = None,
     vault_passphrase_env: VaultPassphraseOption = None,
     seed: SeedOption = 0,
@@ -131,6 +139,7 @@ def evaluate(
     console = Console(as_json=as_json)
     if report is not None:
         check_target(report, force=True)
+    given = given_tables(query, real=real, train=train, patients=patients, train_patients=train_patients)
     known = load_schema(schema)
     reader = VaultKey(path=vault_key, passphrase_env=vault_passphrase_env)
     if known.is_longitudinal:
@@ -144,12 +153,12 @@ def evaluate(
         }
         evaluate_records(
             RecordFiles(
-                real=real,
-                real_patients=patients,
+                real=given.of("real"),
+                real_patients=given.get("patients"),
                 synthetic=synthetic[0],
                 synthetic_patients=synthetic_patients,
-                train=train,
-                train_patients=train_patients,
+                train=given.get("train"),
+                train_patients=given.get("train-patients"),
                 model=model,
                 key=reader,
             ),
@@ -177,8 +186,10 @@ def evaluate(
         known, survival, event_level, (stratum or [], covariate or []), is_single=len(synthetic) == 1
     )
     with console.progress("reading the tables") as progress:
-        table, (made, *others) = read_table(real, known), [read_made(one, known, reader) for one in synthetic]
-        baseline = read_table(train, known) if train is not None else None
+        table = read_table(given.of("real"), known)
+        made, *others = [read_made(one, known, reader) for one in synthetic]
+        other_rows = given.get("train")
+        baseline = None if other_rows is None else read_table(other_rows, known)
         result = measure(
             real=table,
             synthetic=made,

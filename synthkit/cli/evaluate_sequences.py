@@ -23,6 +23,7 @@ from synthkit.release.vault import Expected
 
 if TYPE_CHECKING:
     from synthkit.data.sequences import PatientSequences, SyntheticSequences
+    from synthkit.data.sources import TableSource
     from synthkit.evaluation.record_conditions import RecordCondition
     from synthkit.training.paper_eva import PublishedEva
     from synthkit.training.sequence_artefact import SequenceModel
@@ -35,12 +36,12 @@ class RecordFiles:
     `synthetic` may be a vault, which holds both; `key` opens it.
     """
 
-    real: Path
-    real_patients: Path | None
+    real: "TableSource"
+    real_patients: "TableSource | None"
     synthetic: Path
     synthetic_patients: Path | None
-    train: Path | None
-    train_patients: Path | None
+    train: "TableSource | None"
+    train_patients: "TableSource | None"
     model: Path | None
     key: VaultKey
 
@@ -191,7 +192,10 @@ def _show(console: Console, result: SequenceFidelity) -> None:
     console.heading("Likeness of records (correlations; log lifts decide)")
     rows = (("synthetic", result.synthetic), ("floor", result.floor), ("ceiling", result.ceiling))
     console.table(
-        ("", "codes", "pairs within", "log lifts within", "pairs across", "log lifts across"),
+        (
+            *("", "codes", "pairs within", "log lifts within", "of either's pairs"),
+            *("pairs across", "log lifts across", "of either's pairs"),
+        ),
         [(name, *_scores(likeness)) for name, likeness in rows],
     )
     console.heading("Shape of records (mean; lengths with their 5th, 50th and 95th percentile)")
@@ -284,12 +288,12 @@ def _show_conditions(console: Console, result: SequenceReport) -> None:
 def _show_likelihood(console: Console, likelihood: JsonObject | None) -> None:
     if likelihood is None:
         return
-    console.pairs(
-        {
-            "log-likelihood": f"at least {likelihood['log_likelihood']:.2f} nats a patient",
-            "latent": f"{100 * likelihood['kl_share']:.1f} % of that bound (near 0: not used)",
-        }
-    )
+    lines = {"log-likelihood": f"at least {likelihood['log_likelihood']:.2f} nats a patient"}
+    if likelihood["weighted"] is not None:
+        given = f"{likelihood['given_statics']:.2f} given their static columns"
+        lines["by importance"] = f"at least {likelihood['weighted']:.2f}; {given}"
+    share = f"{100 * likelihood['kl_share']:.1f} % of the first bound (near 0: not used)"
+    console.pairs({**lines, "latent": share})
 
 
 def _interval(estimate: Estimate | None) -> str:
@@ -307,8 +311,10 @@ def _scores(likeness: Likeness) -> tuple[str, ...]:
         likeness.unigram,
         likeness.within.bigram,
         likeness.within.lift,
+        likeness.within.lift_either,
         likeness.across.bigram,
         likeness.across.lift,
+        likeness.across.lift_either,
     )
     return tuple(_plain(value) for value in values)
 

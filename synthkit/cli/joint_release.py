@@ -1,6 +1,8 @@
 """A release of several hospitals: each states and approves its own part, one of them seals.
 
-Wires the sites' desks to the release library; decides nothing.
+Wires the sites' desks to the release library; decides nothing. Under the policy of one site that requires a
+vault the candidate has to come out of one, made for readers whom each such site knows and lets read; only the
+bundle, which every officer has approved, is plain.
 """
 
 # ruff: noqa: PLC0415
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from synthkit import __version__
 from synthkit.cli.console import epsilon_text
+from synthkit.cli.vaults import OpenedVault, check_may_be_plain, check_readers
 from synthkit.domain.audit import AuditReport
 from synthkit.domain.canonical import canonical_json
 from synthkit.domain.privacy import PrivacySpend
@@ -21,6 +24,7 @@ from synthkit.errors import SynthkitError
 from synthkit.privacy.accounting import overlap_epsilon
 from synthkit.release.bundle import Candidate, ReleaseFacts, export, policy_part, seal, verify
 from synthkit.release.signing import TrustStore, read_key
+from synthkit.release.vault import Expected, check_label
 
 if TYPE_CHECKING:
     from synthkit.data.sequences import SyntheticSequences
@@ -42,15 +46,21 @@ def make_release(
     spends: Mapping[str, PrivacySpend],
     reason: str,
     path: Path,
+    vault: OpenedVault | None = None,
 ) -> dict[str, str]:
     """Seal with the first site's key, let every officer decide, export.
+
+    `vault` is what the candidate was read out of; None: it lay plain.
 
     Returns:
         By site, how its officer decided.
 
     Raises:
         ReleaseRefusedError: A site's policy does not let this table leave; nothing was written.
+        PolicyError: A site's policy requires a vault and there is none, or it opens for somebody else.
+        BundleError: The vault is about another candidate or schema.
     """
+    check_vault(study, folders, table=table, vault=vault)
     from synthkit_client.enrol import OFFICER_KEY
     from synthkit_client.release_desk import approve_candidate, state
 
@@ -70,6 +80,32 @@ def make_release(
         decisions[name] = candidate.approvals_of(name)[-1]["document"]["decision"]
     export(candidate, path)
     return decisions
+
+
+def check_vault(
+    study: Study,
+    folders: "Mapping[str, SiteFolder]",
+    *,
+    table: "SyntheticTable | SyntheticSequences",
+    vault: OpenedVault | None,
+) -> None:
+    """Refuse a candidate that lay plain where a site requires a vault, or in one that strangers can open.
+
+    Raises:
+        PolicyError: Rule `vault.required`, or `vault.readers`.
+        BundleError: The vault is about something else.
+    """
+    strict = {name: folder for name, folder in folders.items() if folder.policy.vault.required}
+    if vault is None:
+        for name, folder in strict.items():
+            check_may_be_plain(folder.policy, f"joint release, site {name}")
+        return
+    expected = Expected(schema_digest=study.schema.digest, table_digest=table.digest)
+    check_label(vault.vault.label, expected, where="joint release")
+    for name, folder in strict.items():
+        check_readers(
+            vault.vault, folder.policy, folder.trust, f"joint release, site {name}", sites=tuple(folders)
+        )
 
 
 def _seal(

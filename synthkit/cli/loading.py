@@ -11,6 +11,7 @@ import sysconfig
 from collections.abc import Iterable
 from pathlib import Path
 
+from synthkit.data.sources import source_name
 from synthkit.domain.canonical import JsonObject
 from synthkit.domain.documents import policy_from_toml, schema_from_toml
 from synthkit.domain.policy import SitePolicy
@@ -24,8 +25,8 @@ MOST_BYTES = 64 * 1024**2
 
 
 def name_of(path: Path) -> str:
-    """What messages call a file."""
-    return shown(path.name or str(path))
+    """What messages call a file; a database's address, given by mistake, may hold a password."""
+    return source_name(path) if path.name else shown(str(path))
 
 
 def check_file(path: Path) -> None:

@@ -20,6 +20,7 @@ from synthkit.domain.conditions import parse_conditions
 from synthkit.errors import InputError
 
 if TYPE_CHECKING:
+    from synthkit.data.sources import TableSource
     from synthkit.training.sequence_artefact import SequenceModel
 
 CONTINUED = (
@@ -42,7 +43,13 @@ def refuse_options(refused: Sequence[str]) -> None:
 
 
 def continue_a_table(
-    model: Path, histories: Path, output: Path, *, patients: Path | None, seed: int, console: Console
+    model: Path,
+    histories: "TableSource",
+    output: Path,
+    *,
+    patients: "TableSource | None",
+    seed: int,
+    console: Console,
 ) -> None:
     """Go on with records, and write them with their static columns in every row.
 
@@ -79,7 +86,7 @@ def counterfactual(
     instead: Annotated[
         list[str], typer.Option("--instead", help='What the second of each pair meets: "sex = Male".')
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="An existing folder for the four files.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="A folder for the four files.")],
     where: Annotated[
         list[str] | None, typer.Option("--where", help="What the first of each pair meets.")
     ] = None,
@@ -95,11 +102,12 @@ def counterfactual(
     learnt to go with the condition, not an effect: nothing here adjusts for confounding.
 
     Example:
-      synthkit counterfactual model -n 500 --where "diabetes = no" --instead "diabetes = yes" -o .
+      synthkit counterfactual model -n 500 --where "diabetes = no" --instead "diabetes = yes" -o pairs
     """
     if not is_record_model(model):
         raise InputError("is no model of records", where=name_of(model), fix="train --generator eva-c")
-    for target in (output / name for kind in KINDS for name in (f"{kind}.csv", f"{kind}-patients.csv")):
+    targets = [output / name for kind in KINDS for name in (f"{kind}.csv", f"{kind}-patients.csv")]
+    for target in targets if output.exists() else [output]:
         check_target(target, force=force)
     from synthkit.data.sequence_writing import write_sequences
     from synthkit.training.record_variants import pairs_of_records
@@ -112,6 +120,7 @@ def counterfactual(
         progress("drawing pairs")
         pairs = pairs_of_records(trained, count, seed=seed, conditions=first, instead=second)
         progress("writing")
+        output.mkdir(exist_ok=True)
         for kind, records in zip(KINDS, (pairs.factual, pairs.counterfactual), strict=True):
             write_sequences(records, output / f"{kind}.csv", patients=output / f"{kind}-patients.csv")
     _warn(console, trained, PAIRED)

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from synthkit.cli.conditions_text import condition_pairs, recipient_pairs
+from synthkit.cli.conditions_text import condition_pairs, length_pairs, recipient_pairs
 from synthkit.cli.console import Console, epsilon_text, figure
 from synthkit.cli.keys import load_key, passphrase_from
 from synthkit.cli.loading import check_file, check_target, name_of, save_text
@@ -182,6 +182,7 @@ def _show_statement(console: Console, sealed: Candidate, site: str) -> None:
             "expires": manifest.expires.isoformat(),
             **recipient_pairs(manifest.recipient),
             **condition_pairs(manifest.conditions),
+            **length_pairs(manifest.visits),
         }
     )
 
@@ -330,6 +331,7 @@ def _show(console: Console, release: VerifiedRelease, lists: tuple[RevocationLis
             "expires": manifest.expires.isoformat(),
             **recipient_pairs(manifest.recipient),
             **condition_pairs(manifest.conditions),
+            **length_pairs(manifest.visits),
         }
     )
     console.heading("Who states and who approved")
@@ -372,6 +374,7 @@ def _document(release: VerifiedRelease, lists: tuple[RevocationList, ...]) -> Js
         "epsilon_worst_overlap": manifest.epsilon_worst_overlap,
         "delta": manifest.delta,
         "conditions": manifest.conditions.to_json() if manifest.conditions is not None else None,
+        "visits": manifest.visits,
         "recipient": manifest.recipient or None,
         "created": manifest.created.isoformat(),
         "expires": manifest.expires.isoformat(),

@@ -23,6 +23,7 @@ import typer
 from synthkit.cli.console import Console
 from synthkit.cli.loading import check_target, load_schema, name_of, read_json, read_text
 from synthkit.cli.options import JsonOption, SchemaOption
+from synthkit.cli.tables import QueryOption, given_tables
 from synthkit.errors import InputError
 
 if TYPE_CHECKING:
@@ -41,18 +42,23 @@ RULE = (
 
 def pack(
     *,
-    real: Annotated[Path, typer.Option("--real", help="Real records, best ones the generator did not see.")],
+    real: Annotated[
+        str,
+        typer.Option("--real", metavar="TABLE", help="Real records, best ones the generator did not see."),
+    ],
     synthetic: Annotated[Path, typer.Option("--synthetic", help="Generated records.")],
     schema: SchemaOption,
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder of pages to make.")],
     key: Annotated[Path, typer.Option("--key", help="The key to write, in another folder.")],
     number: Annotated[int, typer.Option("-n", "--number", min=1, help="Records, both kinds together.")] = 50,
     patients: Annotated[
-        Path | None, typer.Option("--patients", help="Static columns of --real, one row each.")
+        str | None,
+        typer.Option("--patients", metavar="TABLE", help="Static columns of --real, one row each."),
     ] = None,
     synthetic_patients: Annotated[
         Path | None, typer.Option("--synthetic-patients", help="Those of --synthetic.")
     ] = None,
+    query: QueryOption = None,
     seed: Annotated[
         int | None,
         typer.Option("--seed", min=0, help="Repeats a pack. Who knows it knows the key. Default: fresh."),
@@ -75,10 +81,11 @@ def pack(
 
     console = Console(as_json=as_json)
     _check_places(output, key)
+    given = given_tables(query, real=real, patients=patients)
     known = load_schema(schema)
     caps = Caps(visits=LARGEST)
     with console.progress("reading the records") as progress:
-        records = read_sequences(real, known, patients=patients, caps=caps)
+        records = read_sequences(given.of("real"), known, patients=given.get("patients"), caps=caps)
         made = read_synthetic_sequences(synthetic, known, patients=synthetic_patients)
         progress("writing the pages")
         found = make_pack(records, made, count=number, rng=np.random.default_rng(seed))

@@ -14,6 +14,7 @@ from synthkit.cli.console import Console, epsilon_text, figure
 from synthkit.cli.ledgers import TEMPLATE_ASSET, TEMPLATE_NOTE, open_ledger
 from synthkit.cli.loading import check_in_force, check_target, load_policy, load_schema, name_of, save_text
 from synthkit.cli.options import ForceOption, JsonOption, LedgerOption, SchemaOption
+from synthkit.cli.tables import PatientsOption, QueryOption, TableArgument, given_tables, table_name
 from synthkit.domain.canonical import JsonObject
 from synthkit.domain.documents import schema_to_toml
 from synthkit.domain.policy import SitePolicy
@@ -25,18 +26,30 @@ from synthkit.privacy.accounting import ACCOUNTANT
 
 if TYPE_CHECKING:
     from synthkit.data.checking import CheckResult
+    from synthkit.data.inference import Inference
     from synthkit.data.purchase import Purchase
+    from synthkit.data.sources import TableSource
     from synthkit.data.table import PatientTable
-
-TableArgument = Annotated[Path, typer.Argument(metavar="TABLE", help="A .csv, .csv.gz or .parquet file.")]
 
 
 def infer(
+    *,
     table: TableArgument,
     output: Annotated[Path, typer.Option("--output", "-o", help="The schema to write, TOML.")],
     patient_id: Annotated[
         str | None, typer.Option("--patient-id", metavar="COLUMN", help="The column that identifies them.")
     ] = None,
+    visit: Annotated[
+        str | None, typer.Option("--visit", metavar="COLUMN", help="Records: the column that orders visits.")
+    ] = None,
+    time: Annotated[
+        str | None, typer.Option("--time", metavar="COLUMN", help="Records: each visit's date, or its day.")
+    ] = None,
+    code: Annotated[
+        str | None, typer.Option("--code", metavar="COLUMN", help="Records: the column of codes.")
+    ] = None,
+    patients: PatientsOption = None,
+    query: QueryOption = None,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -44,21 +57,42 @@ def infer(
 
     Every bound and category is read off the patients' rows and marked `provenance = "data"`. Private
     training refuses such a schema until a person has replaced each by what is publicly known, or asks to
-    buy it with budget.
+    buy it with budget. --visit makes it a schema of records of visits, one row a code.
+
+    A number that is never below 0 and whose moment skewness exceeds 2 is drafted with `scale = "log"`, for
+    review like its bounds: is such a quantity known to have a long tail?
 
     Example:
+      synthkit schema infer records.csv --visit visit --time date --patients patients.csv -o schema.toml
       synthkit schema infer admissions.csv -o schema.toml --patient-id mrn
+      synthkit schema infer sqlite:///hospital.db --query "SELECT * FROM admissions" -o schema.toml
     """
     from synthkit.data.inference import infer_schema
+    from synthkit.data.record_inference import Roles, infer_records
 
     check_target(output, force=force)
+    for option, value in {"--time": time, "--code": code, "--patients": patients}.items():
+        if value is not None and visit is None:
+            raise InputError("belongs to records of visits", where=f"option {option}", fix="give --visit too")
+    given = given_tables(query, table=table, patients=patients)
+    source = given.of("table")
     console = Console(as_json=as_json)
     with console.progress("reading the table"):
-        draft = infer_schema(table, patient_id=patient_id)
+        if visit is None:
+            draft = infer_schema(source, patient_id=patient_id)
+        else:
+            roles = Roles(visit=visit, patient_id=patient_id, time=time, code=code)
+            draft = infer_records(source, roles, patients=given.get("patients"))
     save_text(output, schema_to_toml(draft.schema), force=force)
+    told = _told(source) if given.get("patients") is None else f"{_told(source)} --patients TABLE"
+    _show_draft(console, draft, output, told)
+
+
+def _show_draft(console: Console, draft: "Inference", output: Path, told: str) -> None:
+    """What was guessed, and what is to be done; `told`: the tables as the next command takes them."""
     unreviewed = draft.schema.not_public()
     console.line(f"Drafted {len(draft.schema)} columns into {name_of(output)}.")
-    console.items(draft.notes)
+    console.items((*draft.notes, *_records_after_all(draft)))
     console.heading("What you have to do now")
     console.items(
         (
@@ -66,7 +100,7 @@ def infer(
             "Replace each bound and category by what is known without these rows: a code list, a range.",
             'Then write provenance = "public" there. It is your word that the line came from no patient.',
             'Or write provenance = "dp": what the draft says there is ignored, and bought with budget.',
-            f"Check the result: synthkit schema check {name_of(table)} --schema {name_of(output)}",
+            f"Check the result: synthkit schema check {told} --schema {name_of(output)}",
         )
     )
     console.result(
@@ -82,12 +116,26 @@ def infer(
     )
 
 
+def _records_after_all(draft: "Inference") -> tuple[str, ...]:
+    """A hint for who has records and did not say so."""
+    from synthkit.data.record_inference import looks_like_records
+
+    if draft.schema.is_longitudinal or not looks_like_records(draft):
+        return ()
+    return ("Is each row a code of a visit? Then draft it as records: --visit with the column of visits.",)
+
+
+def _told(source: "TableSource") -> str:
+    """A table as the next command takes it; no address is printed."""
+    return name_of(source) if isinstance(source, Path) else "ADDRESS --query SELECT"
+
+
 def check(
+    *,
     table: TableArgument,
     schema: SchemaOption,
-    patients: Annotated[
-        Path | None, typer.Option("--patients", help="Records: the table of static columns, one row each.")
-    ] = None,
+    patients: PatientsOption = None,
+    query: QueryOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List what in a table does not fit its schema: row and column of each violation, never the cell.
@@ -101,14 +149,15 @@ def check(
     from synthkit.data.checking import check_table
 
     console = Console(as_json=as_json)
-    known = load_schema(schema)
+    given = given_tables(query, table=table, patients=patients)
+    source, known = given.of("table"), load_schema(schema)
     if known.is_longitudinal:
-        _check_records(console, table, known, patients)
+        _check_records(console, source, known, given.get("patients"))
         return
     if patients is not None:
         raise InputError("belongs to records of visits", where="option --patients", fix="leave it out")
     with console.progress("checking the table"):
-        result = check_table(table, known)
+        result = check_table(source, known)
     console.result(_document(result))
     if known.not_public():
         names = ", ".join(map(shown, known.not_public()))
@@ -118,17 +167,21 @@ def check(
     if not known.quasi_identifiers:
         console.note("no quasi-identifiers are declared under [table]: an audit draws what attackers know")
     if result.is_valid:
-        console.line(f"{name_of(table)} fits {name_of(schema)}.")
+        console.line(f"{table_name(source)} fits {name_of(schema)}.")
         return
     console.items(str(violation) for violation in result.violations)
     hidden = result.count - len(result.violations)
     if hidden:
         console.line(f"  and {hidden} more")
     count = f"{result.count} violation{'s' if result.count > 1 else ''}"
-    raise SchemaError(f"{count} of the schema", where=name_of(table), fix="correct the table or the schema")
+    raise SchemaError(
+        f"{count} of the schema", where=table_name(source), fix="correct the table or the schema"
+    )
 
 
-def _check_records(console: Console, table: Path, known: Schema, patients: Path | None) -> None:
+def _check_records(
+    console: Console, table: "TableSource", known: Schema, patients: "TableSource | None"
+) -> None:
     from synthkit.data.checking import CheckResult
     from synthkit.data.sequence_reading import read_code_rows, read_sequences
 
@@ -140,7 +193,7 @@ def _check_records(console: Console, table: Path, known: Schema, patients: Path 
     console.result(_document(CheckResult(violations=(), count=0, kinds={})))
     if known.to_buy():
         console.note(f"still to be bought, hence hardly checked: {', '.join(map(shown, known.to_buy()))}")
-    console.line(f"{name_of(table)} holds records that fit the schema.")
+    console.line(f"{table_name(table)} holds records that fit the schema.")
 
 
 def buy(
@@ -155,9 +208,8 @@ def buy(
     output: Annotated[Path, typer.Option("--output", "-o", help="The completed schema to write, TOML.")],
     delta: Annotated[float, typer.Option("--delta", help="Delta of the guarantee.")] = 1e-5,
     site: Annotated[str, typer.Option("--site", help="This hospital's name.")] = "site",
-    patients: Annotated[
-        Path | None, typer.Option("--patients", help="Records: the table of their static columns.")
-    ] = None,
+    patients: PatientsOption = None,
+    query: QueryOption = None,
     as_json: JsonOption = False,
 ) -> None:
     r"""Buy what a draft leaves open: bounds, bins and categories marked `provenance = "dp"`.
@@ -176,6 +228,7 @@ def buy(
     from synthkit.training.purchasing import buy_schema, check_reviewed
 
     check_target(output)
+    given = given_tables(query, table=table, patients=patients)
     console = Console(as_json=as_json)
     rules, draft = load_policy(policy), load_schema(schema)
     check_in_force(rules)
@@ -185,12 +238,12 @@ def buy(
     if rules.asset == TEMPLATE_ASSET:
         console.note(TEMPLATE_NOTE)
     with console.progress("reading the table") as progress:
-        rows = _rows_to_buy_from(table, draft, patients)
+        rows = _rows_to_buy_from(given.of("table"), draft, given.get("patients"))
         if rows.patient_count < rules.study.min_patients:
             raise PolicyError(
                 f"fewer patients than {rules.study.min_patients}: noise would drown them",
                 rule="study.min_patients",
-                where=name_of(table),
+                where=table_name(given.of("table")),
             )
         usual = plan_for("medvae", effort_for(5000), target_epsilon=rules.study.max_epsilon, delta=delta)
         book = open_ledger(ledger, rules, site, reference=usual.total_events()[0])
@@ -202,7 +255,7 @@ def buy(
     _show_bought(console, purchase, completed, output, delta)
 
 
-def _rows_to_buy_from(table: Path, draft: Schema, patients: Path | None) -> "PatientTable":
+def _rows_to_buy_from(table: "TableSource", draft: Schema, patients: "TableSource | None") -> "PatientTable":
     """The patients' rows, of records one a code."""
     from synthkit.data.connectors import read_table
     from synthkit.data.sequence_reading import read_code_rows

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from synthkit import __version__
-from synthkit.cli.conditions_text import condition_pairs, recipient_pairs
+from synthkit.cli.conditions_text import condition_pairs, length_pairs, recipient_pairs
 from synthkit.cli.console import Console, epsilon_text, figure
 from synthkit.cli.keys import load_key
 from synthkit.cli.loading import check_file, load_schema, name_of, read_json
@@ -88,6 +88,10 @@ def seal(
         typer.Option("--where", help="The conditions the table was generated under; they become public."),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="The seed it was generated with.")] = 0,
+    visits: Annotated[
+        int | None,
+        typer.Option("--visits", min=1, help="Records: the length that was asked for; it becomes public."),
+    ] = None,
     release: Annotated[str | None, typer.Option("--release", help="The release's name.")] = None,
     recipient: Annotated[
         str, typer.Option("--recipient", help="Who it is for, as the policy's egress rule names them.")
@@ -105,11 +109,12 @@ def seal(
 
     Refuses papers that do not belong together: a table that the audit did not judge, a policy other
     than the one it was judged by, an audit or a spend that the ledger does not know, rows that the model
-    does not draw with this seed under these conditions, or conditions that the policy does not allow,
-    such as a group below its floor. Conditions, the share of patients who meet them by the model, and its
-    reliability stand in the manifest for every recipient to read. A candidate cannot leave before the
-    site's officer has approved it. Of records of visits both tables are bound: --table is the one of
-    visits, --patients the one of static columns, unless they stand in every row.
+    does not draw with this seed under these conditions (and of this length, for records of visits), or
+    conditions that the policy does not allow, such as a group below its floor. Conditions, the share of
+    patients who meet them by the model, and its reliability stand in the manifest for every recipient to
+    read. A candidate cannot leave before the site's officer has approved it. Of records of visits both
+    tables are bound: --table is the one of visits, --patients the one of static columns, unless they stand
+    in every row.
 
     A table in a vault is opened in memory with --vault-key (or with --key, where the policy lets the site
     read) and lies in the vault still in the candidate's folder. Records in a vault have no --patients: both
@@ -120,13 +125,14 @@ def seal(
         --audit audit.json --policy policy.toml --ledger heart.ledger --site north \
         --key north.pem -o candidate
     """
-    from synthkit.cli.seal_records import check_patients_option, read_drawn
+    from synthkit.cli.seal_records import check_length_option, check_patients_option, read_drawn
 
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise InputError("exists and is not an empty folder", where=name_of(output), fix="name a new folder")
     console = Console(as_json=as_json)
     rules, known = policy_in_force(policy, trust, site=site), load_schema(schema)
     check_patients_option(patients, known, table)
+    check_length_option(visits, known)
     kinds = frozenset({"records" if known.is_longitudinal else "table"})
     check_egress_against_policy(rules.egress, recipient=recipient, kinds=kinds, site=site)
     check_file(ledger)
@@ -150,8 +156,8 @@ def seal(
             site=site,
         )
         _check_papers(papers)
-        stated = _check_origin(papers.drawn, model, seed, where or ())
-        candidate = _seal(papers, signing, release, stated, recipient=recipient)
+        stated = _check_origin(papers.drawn, model, seed, where or (), visits=visits)
+        candidate = _seal(papers, signing, release, stated, recipient=recipient, visits=visits)
     if vault is not None:
         candidate = replace(candidate, vault=vault.locked)
     candidate.write(output)
@@ -253,7 +259,12 @@ def _why_not_private(model: ModelHeader) -> str:
 
 
 def _check_origin(
-    table: "SyntheticTable | SyntheticSequences", model: Path, seed: int, where: Sequence[str]
+    table: "SyntheticTable | SyntheticSequences",
+    model: Path,
+    seed: int,
+    where: Sequence[str],
+    *,
+    visits: int | None,
 ) -> ConditionStatement | None:
     """The table is the model's own, row by row: drawn again, it has the same bytes.
 
@@ -271,7 +282,7 @@ def _check_origin(
     from synthkit.training.synthesis import synthesize
 
     if isinstance(table, SyntheticSequences):
-        return check_origin_of_records(table, model, seed, where)
+        return check_origin_of_records(table, model, seed, where, visits=visits)
     trained = open_model(model)
     conditions = parse_conditions(where, trained.schema)
     drawn = synthesize(trained, len(table), seed=seed, conditions=conditions)
@@ -294,6 +305,7 @@ def _seal(
     conditions: ConditionStatement | None,
     *,
     recipient: str,
+    visits: int | None,
 ) -> Candidate:
     from synthkit.data.sequences import SyntheticSequences
 
@@ -310,6 +322,7 @@ def _seal(
         version=__version__,
         conditions=conditions,
         recipient=recipient,
+        visits=visits,
     )
     statement = seal_document(_statement(papers).to_json(), "statement", key, papers.site)
     drawn = papers.drawn
@@ -357,6 +370,7 @@ def _show(console: Console, candidate: Candidate, folder: Path) -> None:
             "expires": manifest.expires.isoformat(),
             **recipient_pairs(manifest.recipient),
             **condition_pairs(conditions),
+            **length_pairs(manifest.visits),
         }
     )
     console.items(candidate.missing)
@@ -372,6 +386,7 @@ def _show(console: Console, candidate: Candidate, folder: Path) -> None:
             "delta": manifest.delta,
             "conditions": conditions.to_json() if conditions is not None else None,
             "expires": manifest.expires.isoformat(),
+            "visits": manifest.visits,
             "recipient": manifest.recipient or None,
             "locked": bool(candidate.vault),
             "missing": list(candidate.missing),

@@ -34,6 +34,16 @@ def check_patients_option(patients: Path | None, schema: Schema, table: Path) ->
         check_inside(patients, "--patients")
 
 
+def check_length_option(visits: int | None, schema: Schema) -> None:
+    """Refuse a number of visits where there are none.
+
+    Raises:
+        InputError: The table has one row a patient.
+    """
+    if visits is not None and not schema.is_longitudinal:
+        raise InputError("belongs to records of visits", where="option --visits", fix="leave it out")
+
+
 def read_drawn(
     table: Path, patients: Path | None, schema: Schema, opened: OpenedVault | None
 ) -> "SyntheticTable | SyntheticSequences":
@@ -58,9 +68,11 @@ def read_drawn(
 
 
 def check_origin_of_records(
-    records: "SyntheticSequences", model: Path, seed: int, where: Sequence[str]
+    records: "SyntheticSequences", model: Path, seed: int, where: Sequence[str], *, visits: int | None
 ) -> ConditionStatement | None:
     """The records are the model's own: drawn again with this seed, both files have the same bytes.
+
+    `visits` is the length that was asked for, if any.
 
     Returns:
         The conditions and what the model states of them; None: there are none.
@@ -76,13 +88,12 @@ def check_origin_of_records(
     if not records.patient_count:
         raise InputError("no patient", where="--table", fix=f"draw records from {name_of(model)}")
     conditions = parse_conditions(where, trained.schema)
-    drawn = draw_from(trained, records.patient_count, seed=seed, conditions=conditions)
+    drawn = draw_from(trained, records.patient_count, seed=seed, conditions=conditions, visits=visits)
     if drawn.records.digest != records.digest:
         raise ReleaseRefusedError(
-            "these are not the records that the model draws with this seed and these conditions",
+            "these are not the records that the model draws with this seed, these conditions and this length",
             where="--table",
-            fix="give generate's --seed and --where; filtered or edited records, and those of a length that "
-            "was asked for, cannot leave",
+            fix="give generate's --seed, --where and --visits; filtered or edited records cannot leave",
         )
     if not conditions:
         return None

@@ -21,6 +21,7 @@ from synthkit.cli.ledgers import TEMPLATE_ASSET, TEMPLATE_NOTE, open_ledger
 from synthkit.cli.loading import check_target, load_schema, name_of, save_text
 from synthkit.cli.options import JsonOption, PolicyTrustOption, SchemaOption, SeedOption, ShareOption
 from synthkit.cli.policy_in_force import policy_in_force
+from synthkit.cli.tables import PatientsOption, QueryOption, TableArgument, default_ledger, given_tables
 from synthkit.cli.train_checks import check_share, check_stepwise
 from synthkit.cli.train_outcome import Outcome, show
 from synthkit.cli.train_paper import PaperJob, PaperOptions, is_paper_mode, train_as_published
@@ -42,14 +43,15 @@ if TYPE_CHECKING:
 
 def train(
     *,
-    table: Annotated[Path, typer.Argument(help="The patients, one row each: CSV, CSV.GZ or Parquet.")],
+    table: TableArgument,
     schema: SchemaOption,
     output: Annotated[Path, typer.Option("--output", "-o", help="The model's folder; must be new.")],
     generator: Annotated[
         str,
         typer.Option(
             "--generator",
-            help="medvae or mcm (one release of tables), medvae-sgd or mcm-sgd (by steps); records: eva.",
+            help="medvae or mcm (one release of tables), medvae-sgd or mcm-sgd (by steps); records: eva, "
+            "eva-c, lstm, vae-lstm, vae-deconv.",
         ),
     ] = "medvae",
     epsilon: Annotated[
@@ -86,9 +88,8 @@ def train(
         typer.Option("--encoder", help="Freeze medvae-sgd's: public:MODEL, random, or dp:EPSILON."),
     ] = None,
     preprocessing_share: ShareOption = None,
-    patients: Annotated[
-        Path | None, typer.Option("--patients", help="Records: the table of static columns, one row each.")
-    ] = None,
+    patients: PatientsOption = None,
+    query: QueryOption = None,
     most_visits: Annotated[
         int | None,
         typer.Option(
@@ -163,6 +164,8 @@ def train(
         --ledger patients.ledger --policy policy.toml --site north -o model
       synthkit train records.parquet --patients patients.csv --schema schema.toml --generator eva \
         --epsilon 8 --declared-size 20000 --policy policy.toml -o model
+      synthkit train sqlite:///hospital.db --query "SELECT * FROM patients" --schema schema.toml \
+        --epsilon 3 --ledger patients.ledger --policy policy.toml -o model
     """
     from synthkit.data.connectors import read_table
     from synthkit.training.planning import hyperparameters_without_privacy, plan_for
@@ -171,10 +174,11 @@ def train(
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise InputError("exists and is not an empty folder", where=name_of(output), fix="name a new folder")
     rules = policy_in_force(policy, trust, site=site)
+    given = given_tables(query, table=table, patients=patients)
     records = SequenceOptions(
         generator=generator,
-        table=table,
-        patients=patients,
+        table=given.of("table"),
+        patients=given.get("patients"),
         folder=output,
         epsilon=epsilon,
         delta=delta,
@@ -220,7 +224,7 @@ def train(
     if is_paper(private=private):
         paper = PaperJob(
             generator=generator,
-            table=table,
+            table=given.of("table"),
             schema=load_schema(schema),
             folder=output,
             study=study or output.name,
@@ -249,7 +253,7 @@ def train(
         seed=seed,
     )
     with console.progress("reading the table") as progress:
-        rows = read_table(table, known, is_draft=epsilon is not None)
+        rows = read_table(given.of("table"), known, is_draft=epsilon is not None)
         if epsilon is None:
             usual = hyperparameters_without_privacy(generator, declared_size)
             plan = plan_for(generator, effort, target_epsilon=1.0, delta=delta, hyperparameters=usual)
@@ -266,7 +270,7 @@ def train(
                 effort=effort,
                 policy=rules,
                 job=job,
-                ledger=ledger or table.with_name(f"{rules.asset}.ledger"),
+                ledger=ledger or default_ledger(given.of("table"), rules.asset),
                 folder=output,
             )
             outcome = _train_privately(rows, terms, console, progress)

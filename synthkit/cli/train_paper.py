@@ -16,11 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from synthkit.cli.console import Console
 from synthkit.cli.loading import check_target, save_text
+from synthkit.cli.tables import table_name
 from synthkit.domain.documents import schema_to_toml
 from synthkit.domain.schema import Schema
 from synthkit.errors import InputError
 
 if TYPE_CHECKING:
+    from synthkit.data.reading import RawTable
+    from synthkit.data.sources import TableSource
     from synthkit.data.table import PatientTable
     from synthkit.training.loop import Progress
     from synthkit.training.paper import PaperModel
@@ -110,7 +113,7 @@ class PaperJob:
     """Which rows to train on, under which names, into which folder."""
 
     generator: str
-    table: Path
+    table: "TableSource"
     schema: Schema
     folder: Path
     study: str
@@ -161,7 +164,7 @@ def train_as_published(
     job: PaperJob, options: PaperOptions, *, learning_rate: float | None, console: Console
 ) -> None:
     """Read, split off the held-out patients if asked, train, save, print."""
-    from synthkit.data.connectors import read_table
+    from synthkit.data.connectors import read_table, read_text
     from synthkit.training.paper_artefact import save_paper
 
     fit = _trainer(job, options, learning_rate)
@@ -171,9 +174,10 @@ def train_as_published(
     if options.drop_rare:
         check_target(reduced)
     with console.progress("reading the table") as progress:
-        rows = read_table(job.table, job.schema, one_row_per_patient=True)
+        raw = read_text(job.table)
+        rows = read_table(raw, job.schema, where=table_name(job.table), one_row_per_patient=True)
         if options.held_out is not None:
-            rows = _without_held_out(job.table, rows, options.held_out, job.seed)
+            rows = _without_held_out(raw, rows, options.held_out, job.seed)
         progress("training WITHOUT privacy")
         model = fit(rows, progress.at)
         save_paper(model, job.folder)
@@ -201,13 +205,12 @@ def _trainer(
     )
 
 
-def _without_held_out(table: Path, rows: "PatientTable", target: Path, seed: int) -> "PatientTable":
+def _without_held_out(raw: "RawTable", rows: "PatientTable", target: Path, seed: int) -> "PatientTable":
     """The published 80 % of the patients; the other 20 % are written as they came."""
-    from synthkit.data.connectors import read_frame
     from synthkit.training.paper import TRAIN_SHARES
 
     kept, held = rows.split_masks(TRAIN_SHARES, seed=seed, purpose="paper")
-    text: str = read_frame(table).loc[held].to_csv(index=False, lineterminator="\n")
+    text: str = raw.frame.loc[held].to_csv(index=False, lineterminator="\n")
     save_text(target, text)
     return rows.take(kept)
 

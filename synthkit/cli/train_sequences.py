@@ -17,6 +17,7 @@ from synthkit.cli.buy_records import RecordPurchase, buy_before_training
 from synthkit.cli.console import Console, Progress, epsilon_text, figure
 from synthkit.cli.ledgers import TEMPLATE_ASSET, TEMPLATE_NOTE, open_ledger
 from synthkit.cli.loading import check_in_force, load_policy, load_schema, name_of
+from synthkit.cli.tables import default_ledger
 from synthkit.cli.train_outcome import spend_document
 from synthkit.domain.canonical import JsonObject
 from synthkit.domain.policy import SitePolicy
@@ -27,6 +28,7 @@ from synthkit.privacy.ledger import Ledger
 
 if TYPE_CHECKING:
     from synthkit.data.sequences import PatientSequences
+    from synthkit.data.sources import TableSource
     from synthkit.domain.study import TrainingPlan
     from synthkit.training.planning import Effort
     from synthkit.training.sequence_artefact import SequenceModel
@@ -46,8 +48,8 @@ class SequenceOptions:
     """What to train on and how; None where not given."""
 
     generator: str
-    table: Path
-    patients: Path | None
+    table: "TableSource"
+    patients: "TableSource | None"
     folder: Path
     epsilon: float | None
     delta: float
@@ -100,17 +102,17 @@ def is_of_records(schema: Path, options: SequenceOptions) -> bool:
                 fix="name patient_id, visit and a column of kind code, or --generator medvae",
             )
         return True
+    if schema.is_file() and load_schema(schema).is_longitudinal:
+        raise InputError(
+            f"{options.generator} is no generator of records of visits, and this is a schema of them",
+            where=name_of(schema),
+            fix=f"--generator {', '.join(RECORD_GENERATORS[:-1])} or {RECORD_GENERATORS[-1]}",
+        )
     of_records: JsonObject = {"--weights": options.weights, "--patients": options.patients}
     of_records["--most-visits"] = options.most_visits
     for option, value in of_records.items():
         if value is not None:
             raise InputError("belongs to records of visits", where=f"option {option}", fix="leave it out")
-    if schema.is_file() and load_schema(schema).is_longitudinal:
-        raise InputError(
-            f"{options.generator} takes one row a patient, and this is a schema of records of visits",
-            where=name_of(schema),
-            fix="--generator eva",
-        )
     return False
 
 
@@ -135,6 +137,8 @@ def train_on_records(
     if refused:
         what = "says nothing of records of visits"
         raise InputError(what, where=f"option {refused[0]}", fix="leave it out")
+    if schema.caps is not None and options.most_visits is not None:
+        raise InputError("the schema states its caps", where="option --most-visits", fix="leave it out")
     rules = load_policy(policy)
     check_in_force(rules)
     job = Job(
@@ -157,7 +161,7 @@ def train_on_records(
                 console=console,
                 progress=progress,
             )
-        caps = Caps(visits=options.cap, codes=MOST_CODES, is_cut=True)
+        caps = Caps(visits=int(_caps(schema, options)["most_visits"]), codes=MOST_CODES, is_cut=True)
         records = read_sequences(options.table, schema, patients=options.patients, caps=caps)
         if options.epsilon is None:
             plan, model = _unsafely(records, options, job, progress)
@@ -178,7 +182,7 @@ def _purchase(options: SequenceOptions, rules: SitePolicy) -> RecordPurchase:
     return RecordPurchase(
         table=options.table,
         patients=options.patients,
-        ledger=options.ledger or options.table.with_name(f"{rules.asset}.ledger"),
+        ledger=options.ledger or default_ledger(options.table, rules.asset),
         target=options.folder.with_name(options.folder.name + ".schema.toml"),
         generator=options.generator,
         epsilon=options.epsilon,
@@ -187,13 +191,20 @@ def _purchase(options: SequenceOptions, rules: SitePolicy) -> RecordPurchase:
     )
 
 
+def _caps(schema: Schema, options: SequenceOptions) -> dict[str, float]:
+    """Caps on visits and on codes a visit: the schema's, bought or public, or else the options'."""
+    if schema.caps is not None:
+        return schema.caps.hyperparameters()
+    most_codes = min(MOST_CODES, len(schema.vocabulary))
+    return {"most_visits": float(options.cap), "most_codes": float(most_codes)}
+
+
 def _hyperparameters(records: "PatientSequences", options: SequenceOptions) -> dict[str, float]:
     """What the plan has to say of records: caps, and whether times are calendar dates; a rival's widths."""
     from synthkit.training.sequence_artefact import matched_to_eva
 
     caps = {
-        "most_visits": float(options.cap),
-        "most_codes": float(min(MOST_CODES, len(records.schema.vocabulary))),
+        **_caps(records.schema, options),
         "dated": float(records.is_dated),
         "posterior": float(POSTERIOR_SAMPLES if options.is_posterior else 0),
         "pairs": float(options.epsilon is not None),
@@ -251,7 +262,7 @@ def _privately(
         train_records_privately,
     )
 
-    path = options.ledger or options.table.with_name(f"{rules.asset}.ledger")
+    path = options.ledger or default_ledger(options.table, rules.asset)
     known = Ledger.open(path, asset=rules.asset) if path.exists() else None
     bought = check_bought(records.schema, known)
     plan = plan_for_records(

@@ -6,7 +6,7 @@ vault is about has to be what the papers beside it say.
 """
 
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -116,8 +116,8 @@ def check_may_be_plain(policy: SitePolicy, what: str) -> None:
         )
 
 
-def readers_of(policy: SitePolicy, trust: TrustStore, site: str) -> tuple[TrustedKey, ...]:
-    """Whose keys may open a vault at this site.
+def readers_of(policy: SitePolicy, trust: TrustStore, *sites: str) -> tuple[TrustedKey, ...]:
+    """Whose keys may open a vault at this site, or in a joint release at these.
 
     Raises:
         PolicyError: No trusted key of this site has a role that the policy lets read.
@@ -125,7 +125,10 @@ def readers_of(policy: SitePolicy, trust: TrustStore, site: str) -> tuple[Truste
     readers = tuple(
         key
         for key in trust.keys
-        if key.role in policy.vault.readers and key.vault_key and not key.revoked and _belongs(key, site)
+        if key.role in policy.vault.readers
+        and key.vault_key
+        and not key.revoked
+        and any(_belongs(key, site) for site in sites)
     )
     if not readers:
         raise PolicyError(
@@ -137,15 +140,18 @@ def readers_of(policy: SitePolicy, trust: TrustStore, site: str) -> tuple[Truste
     return tuple({key.vault_key: key for key in readers}.values())
 
 
-def check_readers(vault: Vault, policy: SitePolicy, trust: TrustStore, where: str) -> None:
+def check_readers(
+    vault: Vault, policy: SitePolicy, trust: TrustStore, where: str, *, sites: Sequence[str] = ()
+) -> None:
     """Refuse a vault that was locked for somebody whom the policy does not let read.
 
-    Who generates names the trusted keys; a key of one's own among them would open the vault.
+    Who generates names the trusted keys; a key of one's own among them would open the vault. `sites` are
+    those whose people may read it; empty: the one that made it.
 
     Raises:
         PolicyError: Rule `vault.readers`.
     """
-    allowed = {key.vault_key for key in readers_of(policy, trust, vault.label.site)}
+    allowed = {key.vault_key for key in readers_of(policy, trust, *(sites or (vault.label.site,)))}
     for reader in vault.readers:
         if reader.vault_key not in allowed:
             raise PolicyError(
@@ -184,8 +190,10 @@ def open_vault(path: Path, key: VaultKey, expected: Expected) -> OpenedVault:
     return OpenedVault(vault=vault, files=files, locked=data)
 
 
-def read_made(path: Path, schema: Schema, key: VaultKey) -> "SyntheticTable":
-    """A generated table, out of a vault where it lies in one.
+def read_made(
+    path: Path, schema: Schema, key: VaultKey, expected: Expected | None = None
+) -> "SyntheticTable":
+    """A generated table, out of a vault where it lies in one; `expected` is what that has to be about.
 
     Raises:
         InputError: The file or key cannot be read, or no key was given.
@@ -197,7 +205,7 @@ def read_made(path: Path, schema: Schema, key: VaultKey) -> "SyntheticTable":
 
     if not is_vault(path):
         return read_synthetic(path, schema)
-    vault = open_vault(path, key, Expected(schema_digest=schema.digest))
+    vault = open_vault(path, key, expected or Expected(schema_digest=schema.digest))
     return read_synthetic(vault.table, schema, where=name_of(path))
 
 

@@ -13,12 +13,12 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from synthkit.data.reading import RawTable, read_raw
+from synthkit.data.sources import NamedSource, as_source, source_name
 from synthkit.domain.levels import canonical_number
 from synthkit.domain.schema import OTHER, Column, Kind, Provenance, Schema
 from synthkit.domain.toml_reading import shown
@@ -124,18 +124,19 @@ class CheckedCells:
     result: CheckResult
 
 
-def check_table(path: str | Path, schema: Schema, *, one_row_per_patient: bool = False) -> CheckResult:
-    """Check a file against its schema.
+def check_table(path: NamedSource, schema: Schema, *, one_row_per_patient: bool = False) -> CheckResult:
+    """Check a table against its schema.
 
     Args:
-        path: A CSV, gzipped CSV or Parquet file.
+        path: A CSV, gzipped CSV or Parquet file, or a query.
         schema: What it should fit.
         one_row_per_patient: Whether a patient's second row is a violation.
 
     Raises:
-        InputError: The file cannot be read as a table at all.
+        InputError: It cannot be read as a table at all.
     """
-    raw = read_raw(Path(path), shown(Path(path).name))
+    source = as_source(path)
+    raw = read_raw(source, source_name(source))
     return check_cells(raw, schema, one_row_per_patient=one_row_per_patient).result
 
 

@@ -20,24 +20,35 @@ import pyarrow.parquet as pq
 
 from synthkit.data.checking import CheckedCells, CheckResult, Rule, check_cells, check_error
 from synthkit.data.partial import CompletedTable, PartialTable
-from synthkit.data.reading import format_of, read_raw
+from synthkit.data.reading import RawTable, format_of, read_raw
+from synthkit.data.sources import NamedSource, TableSource, as_source, source_name
 from synthkit.data.table import EPOCH, PatientTable, SyntheticTable
 from synthkit.domain.schema import Column, Kind, Schema
 from synthkit.domain.toml_reading import shown
 from synthkit.errors import InputError, SchemaError
 
 
-def read_frame(path: str | Path) -> pd.DataFrame:
-    """Read a CSV, gzipped CSV or Parquet file as text: object columns, missing None.
+def read_frame(path: NamedSource) -> pd.DataFrame:
+    """Read a CSV, gzipped CSV or Parquet file, or a query, as text: object columns, missing None.
 
     Raises:
-        InputError: The file cannot be read as a table.
+        InputError: It cannot be read as a table.
     """
-    return read_raw(Path(path), shown(Path(path).name)).frame
+    return read_text(path).frame
+
+
+def read_text(path: NamedSource) -> RawTable:
+    """The same with the rows' lines: for who needs rows both as they came and checked, and asks once.
+
+    Raises:
+        InputError: It cannot be read as a table.
+    """
+    source = as_source(path)
+    return read_raw(source, source_name(source))
 
 
 def read_table(
-    path: str | Path,
+    path: NamedSource | RawTable,
     schema: Schema,
     *,
     where: str | None = None,
@@ -47,7 +58,7 @@ def read_table(
     """Read patients' rows and check them.
 
     Args:
-        path: A CSV, gzipped CSV or Parquet file.
+        path: A CSV, gzipped CSV or Parquet file; a query; or what `read_text` read.
         schema: What it has to fit. Columns it ignores are dropped, as are the patient id, once it has
             grouped the rows, and a visit column that is not a data column.
         where: What messages call the file; its name without the directory unless given.
@@ -61,7 +72,8 @@ def read_table(
     """
     if not is_draft:
         _check_complete(schema)
-    cells = _read_cells(Path(path), schema, where, one_row_per_patient)
+    source = path if isinstance(path, RawTable) else as_source(path)
+    cells = _read_cells(source, schema, where, one_row_per_patient)
     frame = _frame(cells, schema)
     return PatientTable(schema=schema, frame=frame, patients=cells.patients, lots=cells.lots)
 
@@ -87,12 +99,12 @@ def read_synthetic(path: str | Path | bytes, schema: Schema, *, where: str | Non
 
 
 def read_partial(
-    path: str | Path, schema: Schema, *, keep_missing: Sequence[str] = (), where: str | None = None
+    path: NamedSource, schema: Schema, *, keep_missing: Sequence[str] = (), where: str | None = None
 ) -> PartialTable:
     """Read rows that are to be completed: an empty cell, or an absent column, is to be filled.
 
     Args:
-        path: A CSV, gzipped CSV or Parquet file with at least one of the schema's columns.
+        path: A CSV, gzipped CSV or Parquet file, or a query, with at least one of the schema's columns.
         schema: The model's. Columns it ignores are dropped, as are the patient id and a visit or time column
             that is not a data column.
         keep_missing: Columns whose empty cells are known to be missing: they stay empty, and count as known.
@@ -104,8 +116,9 @@ def read_partial(
             to be bought; or a column of `keep_missing` is not in the file, or never missing by the schema.
     """
     _check_complete(schema)
-    place = where if where is not None else shown(Path(path).name)
-    raw = read_raw(Path(path), place)
+    source = as_source(path)
+    place = where if where is not None else source_name(source)
+    raw = read_raw(source, place)
     present = tuple(replace(column, missing=True) for column in schema if column.name in raw.frame)
     roles = (schema.patient_id, schema.visit, schema.time)
     ignored = (*schema.ignored, *(name for name in roles if name and name not in schema.names))
@@ -161,9 +174,12 @@ def _check_complete(schema: Schema) -> None:
         )
 
 
-def _read_cells(path: Path | bytes, schema: Schema, where: str | None, one_row: bool) -> CheckedCells:
-    place = where or ("table" if isinstance(path, bytes) else shown(path.name))
-    cells = check_cells(read_raw(path, place), schema, one_row_per_patient=one_row)
+def _read_cells(
+    source: TableSource | bytes | RawTable, schema: Schema, where: str | None, one_row: bool
+) -> CheckedCells:
+    place = where or ("table" if isinstance(source, bytes | RawTable) else source_name(source))
+    raw = source if isinstance(source, RawTable) else read_raw(source, place)
+    cells = check_cells(raw, schema, one_row_per_patient=one_row)
     if not cells.result.is_valid:
         raise check_error(cells.result, place)
     return cells
@@ -205,10 +221,15 @@ def _write(path: str | Path, *, csv: Callable[[], bytes], parquet: Callable[[], 
     target = Path(path)
     ending = format_of(target)
     data = parquet() if ending == ".parquet" else csv()
-    _write_atomically(target, gzip.compress(data, mtime=0) if ending == ".csv.gz" else data)
+    write_atomically(target, gzip.compress(data, mtime=0) if ending == ".csv.gz" else data)
 
 
-def _write_atomically(target: Path, data: bytes) -> None:
+def write_atomically(target: Path, data: bytes) -> None:
+    """A file that appears whole or not at all; an existing one is replaced.
+
+    Raises:
+        InputError: The file cannot be written.
+    """
     draft = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
     try:
         with draft.open("xb") as file:

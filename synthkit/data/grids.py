@@ -31,6 +31,9 @@ MOST_CELLS = 4096
 FALSE_ALARM = 1e-3
 """Probability that noise alone makes any coarse cell of a column count as inhabited."""
 
+NOISE_STDS = 4.0
+"""As few patients as this many standard deviations of a total's noise say nothing of a cap."""
+
 SPIKE_SHARE, SPIKE_STDS, SPIKE_OVER_NEIGHBOUR = 0.1, 4.5, 3.0
 FEWEST_BINS, STDS_PER_BIN = 4, 2.0
 
@@ -124,6 +127,29 @@ def inhabited_range(grid: Grid, noisy: NoisyCounts) -> tuple[int, int] | None:
         return None
     low, high = int(grid.starts[inhabited[0]]), int(grid.ends[inhabited[-1]])
     return low, max(high, low + 1)
+
+
+def cap_grid(octaves: int) -> Grid:
+    """The grid that caps are found on: cell i ends with the i-th power of two, the last with 2^octaves."""
+    powers = 2 ** np.arange(octaves)
+    return Grid(starts=np.concatenate([[1], powers + 1]).astype(np.int64), last=2**octaves)
+
+
+def cap_of_most(grid: Grid, noisy: NoisyCounts, *, over: float) -> int | None:
+    """The least end of a cell that at most a share of patients lies over; None where noise hides them all.
+
+    Rather too large than too small: a large cap costs time, a small one cuts records.
+
+    Args:
+        grid: Of the numbers that are to be capped.
+        noisy: Running totals of patients on it.
+        over: Share of patients that may lie over the cap; never fewer than noise explains.
+    """
+    totals = ascending(noisy.counts)
+    if totals[-1] <= NOISE_STDS * noisy.std:
+        return None
+    spared = max(over * totals[-1], noisy.std)
+    return int(grid.ends[np.flatnonzero(totals[-1] - totals <= spared)[0]])
 
 
 @dataclass(frozen=True, kw_only=True)

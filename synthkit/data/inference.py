@@ -11,13 +11,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from synthkit.data.checking import DATE, EPOCH
 from synthkit.data.reading import read_raw
+from synthkit.data.sources import NamedSource, as_source, source_name
 from synthkit.domain.levels import canonical_number, to_decimal
 from synthkit.domain.quasi_identifiers import likely_quasi_identifiers
 from synthkit.domain.schema import MAX_CATEGORIES, Column, Kind, Provenance, Scale, Schema
@@ -65,11 +65,11 @@ class _Cells:
         return not self.missing and len(self.levels) == self.rows
 
 
-def infer_schema(path: str | Path, *, patient_id: str | None = None) -> Inference:
-    """Draft a schema from a CSV, gzipped CSV or Parquet file.
+def infer_schema(path: NamedSource, *, patient_id: str | None = None) -> Inference:
+    """Draft a schema from a CSV, gzipped CSV or Parquet file, or from a query.
 
     Args:
-        path: The file.
+        path: The file, or the query.
         patient_id: The column that identifies the patient; guessed from names and values if None.
 
     Raises:
@@ -77,8 +77,9 @@ def infer_schema(path: str | Path, *, patient_id: str | None = None) -> Inferenc
             named as patient id is not there.
         SchemaError: No column is left to describe.
     """
-    where = shown(Path(path).name)
-    frame = read_raw(Path(path), where).frame
+    source = as_source(path)
+    where = source_name(source)
+    frame = read_raw(source, where).frame
     _check_names(frame.columns.tolist(), where)
     if patient_id is not None and patient_id not in frame:
         raise InputError(
@@ -100,6 +101,7 @@ def infer_schema(path: str | Path, *, patient_id: str | None = None) -> Inferenc
             columns.append(column)
     if not columns:
         raise SchemaError("no column is left to describe", where=where, fix="give a table with data columns")
+    notes += _long_tails(columns)
     notes.append(
         "Every bound and category was read off the data: replace each by what is publicly known and set "
         'provenance = "public", or set "dp" to buy it with budget; private training refuses the rest.'
@@ -110,6 +112,18 @@ def infer_schema(path: str | Path, *, patient_id: str | None = None) -> Inferenc
         columns=tuple(columns), patient_id=chosen, ignored=tuple(ignored), quasi_identifiers=guessed
     )
     return Inference(schema=schema, notes=tuple(notes))
+
+
+def _long_tails(columns: Sequence[Column]) -> list[str]:
+    """Which columns were drafted with a logarithmic scale, and by which rule; nothing where none was."""
+    names = ", ".join(shown(column.name) for column in columns if column.scale is Scale.LOG)
+    if not names:
+        return []
+    return [
+        f'scale = "log" was drafted for {names}: nothing below 0, and a moment skewness above '
+        f"{LOG_SKEWNESS:g}, a long right tail. Keep it where such a quantity is known to have one, as many "
+        "laboratory values and costs are; else delete the line."
+    ]
 
 
 def _known_to_others(guessed: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""Buying what a schema leaves open: bounds, bins, spikes and categories, each with budget.
+"""Buying what a schema leaves open: bounds, bins, spikes, categories and caps of records, with budget.
 
 Knows a draft, its patients' rows and the noise that was reserved. Refuses to look at a row but through
 `synthkit.privacy.mechanisms`. Rules: numbers of all columns are bought by one mechanism and names by
@@ -14,17 +14,35 @@ import numpy as np
 import pandas as pd
 
 from synthkit.data.checking import category_lookup, clamped
-from synthkit.data.grids import Division, coarse_grid, divide, fine_grid, inhabited_range, per_one
+from synthkit.data.grids import (
+    Division,
+    cap_grid,
+    cap_of_most,
+    coarse_grid,
+    divide,
+    fine_grid,
+    inhabited_range,
+    per_one,
+)
 from synthkit.data.inference import ordered
-from synthkit.data.table import PatientTable
+from synthkit.data.table import PatientTable, RowsOfCodes
 from synthkit.domain.levels import canonical_number
 from synthkit.domain.privacy import GaussianEvent, GaussianThresholdEvent, PrivacyEvent
-from synthkit.domain.schema import OTHER, Column, Kind, Schema
+from synthkit.domain.record_caps import LARGEST_VISITS, RecordCaps
+from synthkit.domain.record_caps import NAME as CAPS
+from synthkit.domain.schema import OTHER, Column, Kind, Provenance, Schema
+from synthkit.domain.vocabulary import CodeType, typed_by
 from synthkit.errors import SchemaError
 from synthkit.privacy.mechanisms import Cells, Names, NoisyCounts, common_names, noisy_counts
 
 MOST_NAMES = 8
 """Names of one column that one patient supports where patients may have several rows; else 1."""
+
+VISIT_OCTAVES, CODE_OCTAVES = 10, 9
+"""Caps on a record's visits and on a visit's codes are powers of two, at most these."""
+
+OVER_CAP = 0.01
+"""Share of patients whose record may be longer than its bought cap, and so is cut."""
 
 MOST_CODES = 32
 """Codes that one patient supports: the most frequent of the patient's own. Chosen on simulated patients."""
@@ -51,10 +69,15 @@ class Purchase:
         return tuple(column.blank for column in self.draft if column.is_to_buy and not column.is_numeric)
 
     @property
+    def has_caps(self) -> bool:
+        """Whether caps of records are bought."""
+        return self.draft.caps is not None and self.draft.caps.is_to_buy
+
+    @property
     def events(self) -> tuple[PrivacyEvent, ...]:
         """What the purchase costs."""
         events: tuple[PrivacyEvent, ...] = ()
-        if self.numbers:
+        if self._histograms:
             events += (GaussianEvent(noise_multiplier=self.numbers_noise),)
         if self.names:
             events += (
@@ -74,7 +97,7 @@ class Purchase:
 
     @property
     def _histograms(self) -> int:
-        return sum(1 if column.minimum is not None else 2 for column in self.numbers)
+        return sum(1 if column.minimum is not None else 2 for column in self.numbers) + 2 * self.has_caps
 
     def _noise_for(self, parts: int) -> float:
         exact = self.noise_multiplier * math.sqrt((self._histograms + len(self.names)) / parts)
@@ -94,20 +117,53 @@ def buy(table: PatientTable, purchase: Purchase) -> Schema:
     Raises:
         SchemaError: Noise hides a column's range: too few patients hold a value. The cost stands.
     """
-    bought = {
-        column.name: column for column in (*_buy_numbers(table, purchase), *_buy_names(table, purchase))
-    }
+    numbers, caps = _buy_numbers(table, purchase)
+    bought = {column.name: column for column in (*numbers, *_buy_names(table, purchase))}
     columns = tuple(bought.get(column.name, column) for column in purchase.draft)
-    return replace(purchase.draft, columns=columns)
+    return replace(purchase.draft, columns=columns, caps=caps)
 
 
-def _buy_numbers(table: PatientTable, purchase: Purchase) -> Iterator[Column]:
-    if not purchase.numbers:
-        return
+def _buy_numbers(table: PatientTable, purchase: Purchase) -> tuple[list[Column], RecordCaps | None]:
+    """Numeric columns and caps: all by one mechanism."""
     wanted = [cells for column in purchase.numbers for cells in _cells(table, column)]
+    if purchase.has_caps:
+        wanted += _sizes(table)
+    if not wanted:
+        return [], purchase.draft.caps
     found = iter(noisy_counts(table.patients, wanted, noise_multiplier=purchase.numbers_noise))
-    for column in purchase.numbers:
-        yield _divided(column, found)
+    columns = [_divided(column, found) for column in purchase.numbers]
+    return columns, _capped(found) if purchase.has_caps else purchase.draft.caps
+
+
+def _sizes(table: PatientTable) -> Iterator[Cells]:
+    """A patient's visits, and codes of the fullest: the same in all of a patient's rows, which count 1."""
+    if not isinstance(table, RowsOfCodes):
+        raise RuntimeError("caps are bought from rows of codes")
+    codes = table.frame[table.schema.code.name]
+    rows = pd.DataFrame({"patient": table.patients, "visit": table.visits, "code": pd.factorize(codes)[0]})
+    visits = rows.groupby("patient")["visit"].nunique()
+    distinct = rows[rows["code"] >= 0].drop_duplicates().groupby(["patient", "visit"]).size()
+    fullest = distinct.groupby("patient").max().reindex(visits.index, fill_value=1)
+    for sizes, octaves in ((visits, VISIT_OCTAVES), (fullest, CODE_OCTAVES)):
+        grid = cap_grid(octaves)
+        numbers = sizes.loc[table.patients].to_numpy(dtype=np.float64)
+        yield Cells(cells=grid.cells(numbers, 1.0), size=grid.size, is_running=True)
+
+
+def _capped(found: Iterator[NoisyCounts]) -> RecordCaps:
+    caps = [
+        cap_of_most(cap_grid(octaves), next(found), over=OVER_CAP)
+        for octaves in (VISIT_OCTAVES, CODE_OCTAVES)
+    ]
+    if None in caps:
+        raise SchemaError(
+            "noise hides how long records are: too few patients at this epsilon",
+            where=CAPS,
+            fix="spend more on it, or give public caps",
+        )
+    return RecordCaps(
+        most_visits=min(caps[0] or 1, LARGEST_VISITS), most_codes=caps[1], provenance=Provenance.DP
+    )
 
 
 def _cells(table: PatientTable, column: Column) -> Iterator[Cells]:
@@ -161,7 +217,19 @@ def _buy_names(table: PatientTable, purchase: Purchase) -> Iterator[Column]:
     )
     for column, names in zip(purchase.names, found, strict=True):
         levels = ordered([name for name in names if name != OTHER])
-        yield replace(column, categories=(*levels, OTHER))
+        yield _listed(column, (*levels, OTHER))
+
+
+def _listed(column: Column, levels: tuple[str, ...]) -> Column:
+    """The column with its bought list; with a rule for types sorted by them, `OTHER` untyped and last."""
+    if not column.prefixes:
+        return replace(column, categories=levels)
+    kinds = [*dict.fromkeys(kind for _, kind in column.prefixes if kind is not CodeType.UNTYPED)]
+    order = [*kinds, CodeType.UNTYPED]
+    typed = [(level, typed_by(column.prefixes, level)) for level in levels[:-1]]
+    typed = [*sorted(typed, key=lambda one: order.index(one[1])), (OTHER, CodeType.UNTYPED)]
+    names, types = zip(*typed, strict=True)
+    return replace(column, categories=names, types=types)
 
 
 def _most_per_patient(column: Column, draft: Schema) -> int:

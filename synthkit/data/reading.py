@@ -1,6 +1,6 @@
-"""From a file to text: CSV, gzipped CSV and Parquet, cell by cell, nothing guessed.
+"""From a file or a query to text: CSV, gzipped CSV, Parquet, a database; cell by cell, nothing guessed.
 
-Knows file formats. Refuses to know a schema. Rules: only an empty cell is missing ("NA" is a text);
+Knows formats. Refuses to know a schema. Rules: only an empty cell is missing ("NA" is a text);
 every reader gives the same text for the same value (whole floats without .0, ISO dates, true/false);
 what is not a table is refused in one line that holds no cell, no directory and no count of rows.
 Errors are raised outside the `except` that met them, so that no chained exception carries a cell.
@@ -8,13 +8,11 @@ Errors are raised outside the `except` that met them, so that no chained excepti
 
 import contextlib
 import csv
-import datetime as dt
 import gzip
 import io
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +20,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from synthkit.domain.toml_reading import shown
+from synthkit.data.sources import SqlTable, source_name
+from synthkit.data.sql import EncodedTable, read_query
+from synthkit.data.values import text_of
 from synthkit.errors import InputError
 
 FORMATS = (".csv", ".csv.gz", ".parquet")
@@ -48,20 +48,24 @@ def format_of(path: Path) -> str:
     for ending in FORMATS:
         if path.name.lower().endswith(ending):
             return ending
-    raise InputError("the format is not known", where=shown(path.name), fix=FORMATS_FIX)
+    raise InputError("the format is not known", where=source_name(path), fix=FORMATS_FIX)
 
 
-def read_raw(source: Path | bytes, where: str) -> RawTable:
-    """Read a file's cells as text.
+def read_raw(source: Path | bytes | SqlTable, where: str) -> RawTable:
+    """Read a table's cells as text.
 
     Args:
-        source: The file, or a CSV file's bytes, which then touch no disk.
+        source: The file; a CSV file's bytes, which then touch no disk; or a query.
         where: What messages call it.
 
     Raises:
         InputError: The file is missing, unreadable, empty, not a table, ragged, not UTF-8, has two
-            columns of one name, or has no rows.
+            columns of one name, or has no rows; or the database does not answer the query.
     """
+    if isinstance(source, SqlTable):
+        found = read_encoded(source, where)
+        columns = {name: column.spelt_out() for name, column in zip(found.names, found.columns, strict=True)}
+        return RawTable(frame=pd.DataFrame(columns, dtype=object), lines=None)
     ending = ".csv" if isinstance(source, bytes) else format_of(source)
     data = source if isinstance(source, bytes) else _bytes_of(source, where)
     if not data:
@@ -71,6 +75,19 @@ def read_raw(source: Path | bytes, where: str) -> RawTable:
     if ending == ".csv.gz":
         data = _unzipped(data, where)
     return _read_csv(data, where)
+
+
+def read_encoded(source: SqlTable, where: str) -> EncodedTable:
+    """A query's columns, each distinct cell once, with a header and rows.
+
+    Raises:
+        InputError: The database does not answer the query, two columns have one name, or there are no rows.
+    """
+    found = read_query(source)
+    _check_header(found.names, where)
+    if not found.columns or not found.columns[0].levels.size:
+        raise InputError("the query gives no rows", where=where, fix="check its conditions")
+    return found
 
 
 def _bytes_of(path: Path, where: str) -> bytes:
@@ -206,7 +223,7 @@ def encoded_texts(column: pa.ChunkedArray, place: int, where: str) -> tuple[np.n
     is_encoded = pa.types.is_dictionary(column.type)
     chunks = (column.unify_dictionaries() if is_encoded else column.dictionary_encode()).chunks
     levels = [chunk.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32) for chunk in chunks]
-    texts = [_text_of(value) for value in chunks[-1].dictionary.to_pylist()] if chunks else []
+    texts = [text_of(value) for value in chunks[-1].dictionary.to_pylist()] if chunks else []
     return np.concatenate([np.zeros(0, dtype=np.int32), *levels]), texts
 
 
@@ -214,26 +231,3 @@ def _widened(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Short floats as the doubles their shortest text means: 0.1, not 0.10000000149011612."""
     numbers = column.cast(pa.float32()).to_numpy()
     return pa.chunked_array([pa.array(numbers.astype(str).astype(float))])
-
-
-def _text_of(value: object) -> str | None:
-    """The one text of a value; a float that is no number is missing."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        if value != value:  # noqa: PLR0124 - only NaN differs from itself
-            return None
-        return str(int(value)) if value.is_integer() else repr(value)
-    if isinstance(value, Decimal):
-        plain = format(value, "f")
-        return plain.rstrip("0").rstrip(".") if "." in plain else plain
-    if isinstance(value, dt.date):
-        return _text_of_date(value)
-    return str(value) if value not in (None, "") else None
-
-
-def _text_of_date(value: dt.date) -> str:
-    """An ISO date; with its time of day, where it has one."""
-    if isinstance(value, dt.datetime):
-        return value.date().isoformat() if value.time() == dt.time() else value.isoformat(sep=" ")
-    return value.isoformat()

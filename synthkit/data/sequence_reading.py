@@ -12,7 +12,6 @@ column and row, never a cell, a patient or a count.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -21,14 +20,15 @@ from synthkit.data.checking import DATE, EPOCH, check_cells, check_error
 from synthkit.data.reading import RawTable, read_raw
 from synthkit.data.sequence_table import Cells, LongTable
 from synthkit.data.sequences import PatientSequences, SyntheticSequences, starts_of
-from synthkit.data.table import PatientTable
+from synthkit.data.sources import NamedSource, TableSource, as_source, source_name
+from synthkit.data.table import RowsOfCodes
 from synthkit.domain.levels import canonical_number, to_decimal
 from synthkit.domain.record_files import PATIENTS, RECORDS
 from synthkit.domain.schema import OTHER, Column, Schema
 from synthkit.domain.toml_reading import shown
 from synthkit.errors import SchemaError
 
-Source = str | Path | bytes
+Source = NamedSource | bytes
 
 LARGEST = 2**31 - 1
 """No visit number and no day is larger."""
@@ -48,17 +48,17 @@ class Caps:
 
 
 def read_sequences(
-    path: str | Path,
+    path: NamedSource,
     schema: Schema,
     *,
-    patients: str | Path | None = None,
+    patients: NamedSource | None = None,
     where: str | None = None,
     caps: Caps | None = None,
 ) -> PatientSequences:
     """Read real patients' records and check them.
 
     Args:
-        path: The long table: CSV, gzipped CSV or Parquet, one row for each code of each visit.
+        path: The long table: CSV, gzipped CSV, Parquet or a query, one row for each code of each visit.
         schema: A longitudinal schema. Times are dates (YYYY-MM-DD) or whole days counted from any day,
             the same throughout.
         patients: A table of one row a patient with the id and the static columns; None: they stand in
@@ -71,7 +71,7 @@ def read_sequences(
         SchemaError: The schema is not longitudinal, or a record breaks it; the message names the first
             row found to.
     """
-    found, lots = _read(Path(path), schema, patients, where, caps or Caps())
+    found, lots = _read(as_source(path), schema, patients, where, caps or Caps())
     return replace(PatientSequences(**vars(found)), lots=lots)
 
 
@@ -95,17 +95,17 @@ def read_synthetic_sequences(
     return SyntheticSequences(**vars(found))
 
 
-def read_code_rows(path: str | Path, draft: Schema, *, patients: str | Path | None = None) -> PatientTable:
+def read_code_rows(path: NamedSource, draft: Schema, *, patients: NamedSource | None = None) -> RowsOfCodes:
     """Read real patients' records as rows of codes, for buying what a draft leaves open.
 
-    One row a code, with the patient's static columns; visits and times play no part. Codes may be any
-    text where the list is still to be bought. See `read_sequences` for the arguments.
+    One row a code, with the patient's static columns; times play no part. Codes may be any text where
+    the list is still to be bought. See `read_sequences` for the arguments.
 
     Raises:
         InputError: A file cannot be read as a table.
         SchemaError: The schema is not longitudinal, or a row breaks it.
     """
-    table, column = LongTable(Path(path), shown(Path(path).name)), draft.code
+    table, column = LongTable(as_source(path), source_name(as_source(path))), draft.code
     _check_columns(table, draft, has_statics=patients is None)
     ids = _required(table, str(draft.patient_id), "no patient id")
     people, owners = _people(table, draft, ids, patients)
@@ -116,7 +116,8 @@ def read_code_rows(path: str | Path, draft: Schema, *, patients: str | Path | No
         _codes(table, column, draft.vocabulary.places)
     frame = people.statics.iloc[owners].reset_index(drop=True)
     frame[column.name] = np.array([*cells.texts, None], dtype=object)[cells.levels]
-    return PatientTable(schema=draft, frame=frame, patients=owners.astype(np.int64))
+    visits = _visit_numbers(table, draft)
+    return RowsOfCodes(schema=draft, frame=frame, patients=owners.astype(np.int64), visits=visits)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -134,7 +135,7 @@ class _Found:
 
 
 def _read(
-    source: Path | bytes, schema: Schema, patients: Source | None, where: str | None, caps: Caps
+    source: TableSource | bytes, schema: Schema, patients: Source | None, where: str | None, caps: Caps
 ) -> tuple[_Found, np.ndarray]:
     """The records, and each patient's lot."""
     vocabulary = schema.vocabulary
@@ -167,13 +168,13 @@ def _read(
     return found, people.lots
 
 
-def _source(given: Source) -> Path | bytes:
-    return given if isinstance(given, bytes) else Path(given)
+def _source(given: Source) -> TableSource | bytes:
+    return given if isinstance(given, bytes) else as_source(given)
 
 
-def _name_of(source: Path | bytes, canonical: str) -> str:
+def _name_of(source: TableSource | bytes, canonical: str) -> str:
     """What messages call a file; bytes have the name under which they leave."""
-    return canonical if isinstance(source, bytes) else shown(source.name)
+    return canonical if isinstance(source, bytes) else source_name(source)
 
 
 def _check_columns(table: LongTable, schema: Schema, *, has_statics: bool) -> None:
@@ -251,7 +252,7 @@ def _repeated_statics(table: LongTable, schema: Schema, ids: Cells, first_rows: 
 
 
 def _people_from_table(
-    table: LongTable, schema: Schema, ids: Cells, source: Path | bytes
+    table: LongTable, schema: Schema, ids: Cells, source: TableSource | bytes
 ) -> tuple[_People, np.ndarray]:
     statics, where = schema.statics, _name_of(source, PATIENTS)
     if statics is None or schema.patient_id is None:

@@ -1,4 +1,4 @@
-"""A long table as it lies in a file: column by column, each distinct cell once.
+"""A long table as it lies in a file or database: column by column, each distinct cell once.
 
 Knows file formats through `reading`, and no schema. Refuses to hold more than one Parquet column as text
 at a time: records run to tens of millions of rows. Messages name column and row, never a cell.
@@ -14,7 +14,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from synthkit.data.reading import encoded_texts, format_of, read_raw
+from synthkit.data.reading import encoded_texts, format_of, read_encoded, read_raw
+from synthkit.data.sources import SqlTable
 from synthkit.domain.toml_reading import shown
 from synthkit.errors import InputError, SchemaError
 
@@ -38,19 +39,26 @@ class LongTable:
     """A file's columns.
 
     Args:
-        source: A CSV, gzipped CSV or Parquet file; or a CSV file's bytes, which then touch no disk.
+        source: A CSV, gzipped CSV or Parquet file; a CSV file's bytes, which then touch no disk; or a query.
         where: What messages call it.
 
     Raises:
-        InputError: The file cannot be read as a table.
+        InputError: The source cannot be read as a table.
     """
 
-    def __init__(self, source: Path | bytes, where: str) -> None:
+    def __init__(self, source: Path | bytes | SqlTable, where: str) -> None:
         self.where = where
         self.lines: np.ndarray | None = None
         """Each row's line in the file; None where a file has no lines."""
-        self._source = source
+        self._source = source if isinstance(source, Path) else None
         self._frame: pd.DataFrame | None = None
+        self._encoded: dict[str, Cells] | None = None
+        if isinstance(source, SqlTable):
+            found = read_encoded(source, where)
+            cells = (Cells(levels=one.levels, texts=one.texts) for one in found.columns)
+            self._encoded = dict(zip(found.names, cells, strict=True))
+            self.names = found.names
+            return
         if isinstance(source, Path) and format_of(source) == ".parquet":
             self.names = self._parquet_names()
             return
@@ -78,6 +86,8 @@ class LongTable:
         Raises:
             InputError: The column holds no plain values, or cannot be read.
         """
+        if self._encoded is not None:
+            return self._encoded[name]
         if self._frame is not None:
             levels, texts = pd.factorize(self._frame[name])
             return Cells(levels=levels.astype(np.int32), texts=[str(text) for text in texts])

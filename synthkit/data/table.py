@@ -95,6 +95,15 @@ def pool(tables: Sequence[PatientTable]) -> PatientTable:
     )
 
 
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class RowsOfCodes(PatientTable):
+    """Real patients' records as rows of codes. `visits` holds one integer per row, equal for a patient's rows
+    of one visit, int32, shape (rows,).
+    """
+
+    visits: np.ndarray
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SyntheticTable:
     """Generated rows; `frame` as in the module docstring."""

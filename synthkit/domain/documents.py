@@ -22,10 +22,11 @@ from synthkit.domain.policy_reading import (
     read_vault_rules,
 )
 from synthkit.domain.privacy import Budget
+from synthkit.domain.record_caps import caps_from_toml, caps_to_toml
 from synthkit.domain.schema import NUMERIC_KINDS, Column, Kind, Provenance, Scale, Schema
 from synthkit.domain.study import Site, Study, TrainingPlan
 from synthkit.domain.toml_reading import Section, parse_toml
-from synthkit.domain.vocabulary import codes_from_toml, codes_to_toml
+from synthkit.domain.vocabulary import codes_from_toml, codes_to_toml, prefixes_from_toml
 from synthkit.errors import InputError, PolicyError, SchemaError, SynthkitError
 
 EPOCH = dt.date(1970, 1, 1)
@@ -34,7 +35,8 @@ NUMERIC_DECIMALS = 2
 """Decimals of a `numeric` column that declares none: losing them silently would be worse."""
 
 BOUND_KEYS = ("minimum", "maximum", "decimals", "scale", "spikes", "edges", "bins")
-COLUMN_KEYS = ("categories", "codes", "unit", "missing", "provenance", "role", *BOUND_KEYS)
+COLUMN_KEYS = ("categories", "codes", "prefixes", "unit", "missing", "provenance", "role", *BOUND_KEYS)
+TABLE_KEYS = ("unit", "patient_id", "visit", "time", "name", "ignore", "quasi_identifiers", "caps")
 PUBLIC_KEY = re.compile(r"(?:[0-9a-f]{64})?")
 PLAN_NUMBERS = (
     "sample_rate",
@@ -62,7 +64,7 @@ def schema_from_toml(text: str, where: str) -> Schema:
     root = Section(values=parse_toml(text, where), path="", where=where, refuse=_schema_error)
     root.check_keys(required=("columns",), optional=("table",))
     table = root.section("table")
-    table.check_keys(optional=("unit", "patient_id", "visit", "time", "name", "ignore", "quasi_identifiers"))
+    table.check_keys(optional=TABLE_KEYS)
     table.choice("unit", ("patient",), "patient")
     columns = root.section("columns")
     for name in table.texts("ignore"):
@@ -77,6 +79,7 @@ def schema_from_toml(text: str, where: str) -> Schema:
             name=table.text("name", "table"),
             ignored=table.texts("ignore"),
             quasi_identifiers=table.texts("quasi_identifiers"),
+            caps=caps_from_toml(table.section("caps")) if table.has("caps") else None,
         )
     except SchemaError as error:
         if error.where.startswith(where):
@@ -95,7 +98,7 @@ def _column(section: Section, name: str) -> Column:
     if not name or not name.isprintable():
         raise section.error("must be a name on one line", "its heading", "rename the column")
     kind = Kind(section.choice("kind", tuple(kind.value for kind in Kind)))
-    for key in ("categories", "codes") if kind in NUMERIC_KINDS else BOUND_KEYS:
+    for key in ("categories", "codes", "prefixes") if kind in NUMERIC_KINDS else BOUND_KEYS:
         if section.has(key):
             raise section.error(f"does not belong to a column of kind {kind.value}", key, "remove it")
     low, high, spikes, edges = _bounds(section, kind)
@@ -119,6 +122,7 @@ def _column(section: Section, name: str) -> Column:
         edges=edges,
         bins=Provenance(section.choice("bins", ("public", "dp"), "public")),
         types=types,
+        prefixes=prefixes_from_toml(section.section("prefixes")),
     )
 
 
@@ -170,7 +174,8 @@ def schema_to_toml(schema: Schema) -> str:
     for key, names in (("ignore", schema.ignored), ("quasi_identifiers", schema.quasi_identifiers)):
         if names:
             table.append(f"{key} = {_listed(_quoted(name) for name in names)}")
-    blocks = ["\n".join(table), *(_column_to_toml(column) for column in schema)]
+    caps = [] if schema.caps is None else [caps_to_toml(schema.caps)]
+    blocks = ["\n".join(table), *caps, *(_column_to_toml(column) for column in schema)]
     return "\n\n".join(blocks) + "\n"
 
 
@@ -191,6 +196,11 @@ def _column_to_toml(column: Column) -> str:
         lines.append('role = "target"')
     if column.types:
         lines += ["", f"[{heading}.codes]", codes_to_toml(column.categories, column.types, _quoted)]
+    if column.prefixes:
+        order = list(dict.fromkeys(kind for _, kind in column.prefixes))
+        by_type = sorted(column.prefixes, key=lambda one: order.index(one[1]))
+        lines += ["", f"[{heading}.prefixes]"]
+        lines.append(codes_to_toml(tuple(p for p, _ in by_type), tuple(t for _, t in by_type), _quoted))
     return "\n".join(lines)
 
 

@@ -121,6 +121,8 @@ class BundleManifest:
     """The public conditions the rows were generated under; None, and then left out: none."""
     recipient: str = ""
     """Who it is for; empty, and then left out: whoever is given it."""
+    visits: int | None = None
+    """Every record's number of visits, where one was asked for; None, and then left out: as they ended."""
 
     @property
     def digest(self) -> str:
@@ -133,6 +135,7 @@ class BundleManifest:
         return {
             **conditional,
             **({"recipient": self.recipient} if self.recipient else {}),
+            **({"visits": self.visits} if self.visits is not None else {}),
             "format": 1,
             "release": self.release,
             "study": self.study,
@@ -164,6 +167,8 @@ class BundleManifest:
         fields["expires"] = dt.date.fromisoformat(fields["expires"])
         if "conditions" in fields:
             fields["conditions"] = ConditionStatement.from_json(fields["conditions"])
+        if "visits" in fields and (type(fields["visits"]) is not int or fields["visits"] < 1):
+            raise ValueError("visits is not a number of visits")
         return cls(**fields)
 
 

@@ -7,47 +7,27 @@ carries its provenance; what was read off private rows (`"data"`) blocks private
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from itertools import pairwise
 
 from synthkit.domain.canonical import JsonObject, digest_of
+from synthkit.domain.kinds import Kind, Provenance, Scale
 from synthkit.domain.quasi_identifiers import check_quasi_identifiers
-from synthkit.domain.vocabulary import CodeType, Vocabulary
+from synthkit.domain.record_caps import NAME as CAPS
+from synthkit.domain.record_caps import RecordCaps
+from synthkit.domain.vocabulary import CodeType, Prefixes, Vocabulary
 from synthkit.errors import SchemaError
 
-
-class Kind(StrEnum):
-    """What a column's values mean."""
-
-    NUMERIC = "numeric"
-    INTEGER = "integer"
-    BINARY = "binary"
-    CATEGORICAL = "categorical"
-    ORDINAL = "ordinal"
-    DATETIME = "datetime"
-    CODE = "code"
-    EVENT = "event"
-    DURATION = "duration"
-
-
-class Provenance(StrEnum):
-    """Where a column's bounds or categories come from.
-
-    PUBLIC: known without the rows (a code list, a clinical range). DP: bought with budget, or, in a
-    draft, to be bought. DATA: read off the rows; private training refuses it.
-    """
-
-    PUBLIC = "public"
-    DP = "dp"
-    DATA = "data"
-
-
-class Scale(StrEnum):
-    """How a numeric range is divided into bins: evenly, or evenly in log(1 + x - minimum)."""
-
-    LINEAR = "linear"
-    LOG = "log"
-
+__all__ = [
+    "LONGITUDINAL_FIX",
+    "MAX_CATEGORIES",
+    "NUMERIC_KINDS",
+    "OTHER",
+    "Column",
+    "Kind",
+    "Provenance",
+    "Scale",
+    "Schema",
+]
 
 NUMERIC_KINDS = frozenset({Kind.NUMERIC, Kind.INTEGER, Kind.DURATION, Kind.DATETIME})
 """Kinds with bounds; all others have categories. A datetime's bounds are ISO dates."""
@@ -76,6 +56,7 @@ class Column:
     told from a draft by its edges, or by `OTHER` as its last category.
 
     `types` belongs to a code column: what each of its categories names. Empty: the list does not say.
+    `prefixes` belongs to one whose list is bought: a public rule by which bought codes get their type.
     """
 
     name: str
@@ -93,11 +74,14 @@ class Column:
     edges: tuple[float, ...] = ()
     bins: Provenance = Provenance.PUBLIC
     types: tuple[CodeType, ...] = ()
+    prefixes: Prefixes = ()
 
     def __post_init__(self) -> None:
         where = f"column {self.name}"
         if self.bins is Provenance.DATA or (self.bins is Provenance.DP and not self.is_numeric):
             raise SchemaError('bins is "public" or, in a numeric column, "dp"', where=where, fix="correct it")
+        if self.prefixes and (self.kind is not Kind.CODE or self.provenance is not Provenance.DP):
+            raise SchemaError("prefixes belong to a code list that is bought", where=where, fix="remove them")
         if self.types:
             self._check_types(where)
         if self.is_numeric:
@@ -210,6 +194,8 @@ class Column:
             bought["bins"] = self.bins.value
         if self.types:
             bought["types"] = [kind.value for kind in self.types]
+        if self.prefixes:
+            bought["prefixes"] = [[prefix, kind.value] for prefix, kind in self.prefixes]
         return {
             **bought,
             "name": self.name,
@@ -245,6 +231,7 @@ class Column:
             edges=tuple(document.get("edges", ())),
             bins=Provenance(document.get("bins", Provenance.PUBLIC.value)),
             types=tuple(CodeType(kind) for kind in document.get("types", ())),
+            prefixes=tuple((prefix, CodeType(kind)) for prefix, kind in document.get("prefixes", ())),
         )
 
 
@@ -269,6 +256,8 @@ class Schema:
     time: str | None = None
     quasi_identifiers: tuple[str, ...] = ()
     """What others may know of a patient; an audit's attackers do. None declared: the audit draws columns."""
+    caps: RecordCaps | None = None
+    """How long a longitudinal table's records may be; None: whoever trains on them says so."""
 
     def __post_init__(self) -> None:
         names = self.names
@@ -284,6 +273,8 @@ class Schema:
             )
         if self.time is not None:
             self._check_time()
+        if self.caps is not None and not self.is_longitudinal:
+            raise SchemaError("caps belong to a longitudinal table", where=CAPS, fix=LONGITUDINAL_FIX)
         static = [name for name in names if not self.is_longitudinal or name != self.code.name]
         check_quasi_identifiers(self.quasi_identifiers, static)
 
@@ -373,12 +364,14 @@ class Schema:
         return tuple(c.name for c in self.columns if c.provenance is Provenance.DATA)
 
     def to_buy(self) -> tuple[str, ...]:
-        """Names of the columns that ask for something to be bought and do not have it yet."""
-        return tuple(c.name for c in self.columns if c.is_to_buy)
+        """Names of the columns that ask for something to be bought and do not have it yet; caps last."""
+        caps = (CAPS,) if self.caps is not None and self.caps.is_to_buy else ()
+        return (*(c.name for c in self.columns if c.is_to_buy), *caps)
 
     def bought(self) -> tuple[str, ...]:
-        """Names of the columns that claim to have been bought."""
-        return tuple(c.name for c in self.columns if c.is_bought)
+        """Names of the columns that claim to have been bought; caps last."""
+        caps = (CAPS,) if self.caps is not None and self.caps.is_bought else ()
+        return (*(c.name for c in self.columns if c.is_bought), *caps)
 
     @property
     def blank(self) -> "Schema":
@@ -390,6 +383,7 @@ class Schema:
         return {
             **({} if self.time is None else {"time": self.time}),
             **({"quasi_identifiers": list(self.quasi_identifiers)} if self.quasi_identifiers else {}),
+            **({} if self.caps is None else {"caps": self.caps.to_json()}),
             "name": self.name,
             "patient_id": self.patient_id,
             "visit": self.visit,
@@ -408,4 +402,5 @@ class Schema:
             ignored=tuple(document["ignored"]),
             quasi_identifiers=tuple(document.get("quasi_identifiers", ())),
             columns=tuple(Column.from_json(entry) for entry in document["columns"]),
+            caps=RecordCaps.from_json(document["caps"]) if "caps" in document else None,
         )

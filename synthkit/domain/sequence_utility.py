@@ -17,13 +17,15 @@ class PairScores:
 
     `bigram`: correlation of the pairs' probabilities. `lift`: correlation of log lifts over pairs seen at
     least `SEEN` times in both; NaN where there are fewer than three. `lift_all`: the same over all pairs
-    that the real records have `SEEN` times, an absent one counted as half seen. `covered`: share of those
-    that the synthetic records have at least `SEEN` times per as many visits.
+    that the real records have `SEEN` times, an absent one counted as half seen. `lift_either`: over those
+    that either side has `SEEN` times per as many visits, one added to what was observed. `covered`: share of
+    the real ones that the synthetic records have at least `SEEN` times per as many visits.
     """
 
     bigram: float
     lift: float
     lift_all: float
+    lift_either: float
     covered: float
 
 

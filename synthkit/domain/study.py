@@ -118,6 +118,10 @@ class TrainingPlan:
         """Whether this round (counted from 1) fits the prior instead of training."""
         return server_round == (1 if self.prior_first else self.server_rounds)
 
+    def begins_from_sum(self, server_round: int) -> bool:
+        """Whether this round (counted from 1) takes the first steps, which start from what was bought."""
+        return self.prior_first and server_round == 2
+
     def round_events(self, server_round: int) -> tuple[PrivacyEvent, ...]:
         """What one round (counted from 1) costs a site.
 

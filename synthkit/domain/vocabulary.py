@@ -82,6 +82,28 @@ class Vocabulary:
         return cls(codes=tuple(document["codes"]), types=tuple(CodeType(kind) for kind in document["types"]))
 
 
+Prefixes = tuple[tuple[str, CodeType], ...]
+"""Beginnings of codes, each with the type of the codes that begin so."""
+
+
+def typed_by(prefixes: Prefixes, code: str) -> CodeType:
+    """A code's type by the longest prefix that it begins with; untyped if there is none."""
+    found = [(len(prefix), kind) for prefix, kind in prefixes if code.startswith(prefix)]
+    return max(found, key=lambda one: one[0])[1] if found else CodeType.UNTYPED
+
+
+def prefixes_from_toml(section: Section) -> Prefixes:
+    """Read `[columns.NAME.prefixes]`: a list of beginnings under each type's name.
+
+    Raises:
+        SchemaError: A type is unknown, a list is not of texts, or a prefix stands twice.
+    """
+    prefixes, types = codes_from_toml(section)
+    if twice := [prefix for prefix in prefixes if prefixes.count(prefix) > 1]:
+        raise section.error("stands twice", twice[0], "list each prefix under one type")
+    return tuple(zip(prefixes, types, strict=True))
+
+
 TypedCodes = tuple[tuple[str, ...], tuple[CodeType, ...]]
 
 

@@ -19,6 +19,9 @@ from synthkit.evaluation.record_conditions import FEW, RecordCondition, askable,
 from synthkit.evaluation.sequences import sequence_fidelity, shuffled
 
 REPEATS = 3
+GIVEN_AWAY = 0.999
+"""An AUC of real patients from which on the codes state a condition instead of pointing to it."""
+
 Progress = Callable[[str], None]
 
 
@@ -151,7 +154,19 @@ def _conditions(
             )
         )
     reason = f"fewer than {FEW} patients with or without it in one set of records, or too many conditions"
-    return tuple(found), [f"Not asked about, {reason}: {', '.join(left)}."] if left else []
+    notes = [f"Not asked about, {reason}: {', '.join(left)}."] if left else []
+    return tuple(found), notes + _given_away(found, sides.test.schema.code.name)
+
+
+def _given_away(found: Sequence[ConditionScores], name: str) -> list[str]:
+    """What is to be said of conditions that a code states outright: an AUC of 1 is no merit of anybody's."""
+    told = [one.label for one in found if one.auc and one.auc.real and one.auc.real.mean >= GIVEN_AWAY]
+    if not told:
+        return []
+    return [
+        f"Codes state {', '.join(told)} outright, so that its AUC says nothing: ask about those codes with "
+        f"--target '{name} in [...]', which leaves them out of what it is told from."
+    ]
 
 
 def _about(next_visit: NextVisit | None) -> tuple[str, ...]:

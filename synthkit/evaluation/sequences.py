@@ -147,8 +147,33 @@ def _pair_scores(real: _Pairs, other: _Pairs, *, cells: int) -> PairScores:
         bigram=_sparse_correlation(real.counts, other.counts, cells),
         lift=correlation(*points.lifts),
         lift_all=correlation(np.log((points.seen + HALF) / (points.expected + HALF)), smooth),
+        lift_either=correlation(*_lifts_of_either(real, other)),
         covered=float((points.found >= SEEN * share).mean()) if both.size else float("nan"),
     )
+
+
+def _lifts_of_either(real: _Pairs, other: _Pairs) -> tuple[np.ndarray, np.ndarray]:
+    """Log lifts, real and other, of the pairs that either has `SEEN` times per as many visits as are real.
+
+    One is added to what was observed, per as many visits; the expected is left as it is. Pairs that records
+    make up count against them here, and pairs that they lost.
+    """
+    share = other.total / max(real.total, 1)
+    size = real.counts.shape[1]
+    cells = [
+        entries.coords[0][often].astype(np.int64) * size + entries.coords[1][often]
+        for entries, least in (
+            (sparse.coo_array(real.counts), float(SEEN)),
+            (sparse.coo_array(other.counts), SEEN * share),
+        )
+        for often in (entries.data >= least,)
+    ]
+    rows, columns = np.divmod(np.union1d(*cells), size)
+    (seen, expected), (found, found_expected) = real.at(rows, columns), other.at(rows, columns)
+    # A code that one side does not have at all is expected nowhere there: no lift.
+    known = (expected > 0) & (found_expected > 0)
+    own = np.log((seen[known] + 1.0) / expected[known])
+    return own, np.log((found[known] + share) / found_expected[known])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

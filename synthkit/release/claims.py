@@ -36,7 +36,7 @@ def check_parts(manifest: BundleManifest, parts: Mapping[str, bytes]) -> None:
 
     Raises:
         BundleError: A required part is missing, a size or hash differs, the table or schema is
-            another, or the number of rows is wrong.
+            another, or the number of rows, or of every record's visits, is wrong.
     """
     missing = [name for name in REQUIRED_PARTS if name not in parts]
     if missing or [part.name for part in manifest.parts] != list(parts):
@@ -54,6 +54,8 @@ def check_parts(manifest: BundleManifest, parts: Mapping[str, bytes]) -> None:
         raise BundleError("the schema is not the one in schema_digest", where="manifest")
     if drawn.rows != manifest.rows:
         raise BundleError("the number of rows differs from the table's", where="manifest")
+    if manifest.visits is not None and drawn.visits != (manifest.visits, manifest.visits):
+        raise BundleError("not every record has the stated number of visits", where="manifest")
 
 
 def check_statements(

@@ -24,10 +24,14 @@ DRAWN = (TABLE, RECORDS, PATIENTS)
 
 @dataclass(frozen=True, kw_only=True)
 class Drawn:
-    """Digest and number of rows; of records, the long table's rows."""
+    """Digest and number of rows; of records, the long table's rows.
+
+    `visits` are the fewest and the most that a patient of the records has; None: a table, or nobody.
+    """
 
     digest: str
     rows: int
+    visits: tuple[int, int] | None = None
 
 
 def parts_of(drawn: bytes | RecordFiles) -> dict[str, bytes]:
@@ -59,9 +63,10 @@ def read_drawn(parts: Mapping[str, bytes], schema: JsonObject) -> Drawn:
         return Drawn(digest=sha256_hex(parts[TABLE]), rows=_count(parts[TABLE], TABLE))
     roles = _roles(schema)
     files = RecordFiles(records=parts[RECORDS], patients=parts.get(PATIENTS))
-    patients, rows = _count_records(files.records, roles)
-    _check_patients(files.patients, roles, patients)
-    return Drawn(digest=files.digest, rows=rows)
+    lengths, rows = _count_records(files.records, roles)
+    _check_patients(files.patients, roles, len(lengths))
+    visits = (min(lengths), max(lengths)) if lengths else None
+    return Drawn(digest=files.digest, rows=rows, visits=visits)
 
 
 def _is_longitudinal(schema: JsonObject) -> bool:
@@ -92,21 +97,22 @@ def _roles(schema: JsonObject) -> _Roles:
     return _Roles(records=long, patients=None if statics is None else [str(read.patient_id), *statics.names])
 
 
-def _count_records(data: bytes, roles: _Roles) -> tuple[int, int]:
-    """Patients and rows of the long table."""
-    patient = visit = rows = 0
+def _count_records(data: bytes, roles: _Roles) -> tuple[list[int], int]:
+    """Each patient's number of visits, and rows of the long table."""
+    lengths: list[int] = []
+    rows = 0
     for row in _rows(data, RECORDS, roles.records):
         rows += 1
-        place = (row[0], row[1])
-        if place == (str(patient), str(visit)) and patient:
+        patient, place = len(lengths), (row[0], row[1])
+        if lengths and place == (str(patient), str(lengths[-1])):
             continue
-        if place == (str(patient), str(visit + 1)) and patient:
-            visit += 1
+        if lengths and place == (str(patient), str(lengths[-1] + 1)):
+            lengths[-1] += 1
         elif place == (str(patient + 1), "1"):
-            patient, visit = patient + 1, 1
+            lengths.append(1)
         else:
             raise BundleError("patients or visits are not counted from 1 in order", where=RECORDS)
-    return patient, rows
+    return lengths, rows
 
 
 def _check_patients(data: bytes | None, roles: _Roles, patients: int) -> None:

@@ -21,6 +21,7 @@ def write_note(
     epsilons: tuple[float | None, float | None, float | None],
     expires: dt.date,
     conditions: ConditionStatement | None = None,
+    visits: int | None = None,
     is_of_records: bool = False,
 ) -> bytes:
     """The note's bytes; `epsilons` are disjoint, worst overlap and delta (all None: trained without DP)."""
@@ -28,6 +29,7 @@ def write_note(
         *(_describe_records if is_of_records else _describe_table)(release, study, generator),
         "",
         *_describe_conditions(conditions),
+        *_describe_length(visits),
         *_describe_privacy(epsilons),
         "",
         "What each hospital states, under its signature:",
@@ -71,6 +73,16 @@ def _describe_conditions(statement: ConditionStatement | None) -> list[str]:
         *(f"  - {condition}" for condition in statement.conditions),
         f"By the generator {statement.share_words} of patients meet them. It states a reliability of",
         f"{statement.reliability:.2f} for these rows: 1 is as good as rows without conditions.",
+        "",
+    ]
+
+
+def _describe_length(visits: int | None) -> list[str]:
+    if visits is None:
+        return []
+    return [
+        f"Every record was asked to have this many visits: {visits}. How long records are says nothing here",
+        "of how long patients' are.",
         "",
     ]
 

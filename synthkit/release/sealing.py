@@ -49,6 +49,8 @@ class ReleaseFacts:
     """What the rows were generated under; None: nothing."""
     recipient: str = ""
     """Who it is for; empty: whoever is given it."""
+    visits: int | None = None
+    """Every record's number of visits, where one was asked for."""
 
 
 def seal(
@@ -97,6 +99,7 @@ def seal(
         epsilons=(disjoint, facts.epsilon_worst_overlap, delta),
         expires=facts.expires,
         conditions=facts.conditions,
+        visits=facts.visits,
         is_of_records=isinstance(table_csv, RecordFiles),
     )
     all_parts = _collect_parts(table_csv, parts, claims.audit_part(opened), note)

@@ -24,6 +24,7 @@ ROLES_BY_KIND: dict[str, tuple[str, ...]] = {
     "revocation": ("site", "officer"),
     "policy": ("officer",),
     "study-approval": ("officer",),
+    "study-refusal": ("officer",),
     "study": ("coordinator",),
     "invitation": ("coordinator",),
     "witness": ("coordinator",),

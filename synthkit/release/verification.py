@@ -105,7 +105,8 @@ def verify(
     1. Framing: magic line, lengths, size limits.
     2. The header is JSON in its only byte form, with the manifest and the approvals and no more.
     3. The manifest is signed by a trusted, unrevoked site key and is well formed.
-    4. Every part has its size and hash; table, schema and number of rows are those of the manifest.
+    4. Every part has its size and hash; table, schema, number of rows and, where it states one, every
+       record's number of visits are those of the manifest.
     5. Every statement is signed by its site's trusted key and made for this table; no site twice;
        the sealing site is one of them.
     6. Every statement is approved by a trusted officer, for this manifest, as its verdict and (where

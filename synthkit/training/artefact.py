@@ -21,6 +21,7 @@ from synthkit.data.encoding import Encoding, fit_encoding
 from synthkit.domain.canonical import JsonObject, sha256_hex
 from synthkit.domain.privacy import EncoderProvenance, PrivacySpend
 from synthkit.domain.schema import Schema
+from synthkit.domain.toml_reading import shown
 from synthkit.errors import InputError
 from synthkit.generators.base import Generator
 from synthkit.generators.registry import build, rebuild
@@ -107,13 +108,31 @@ def load_model(folder: Path) -> Model:
     """Read a model and check it.
 
     Raises:
-        InputError: Missing, of another format or mode, or its weights are not the header's.
+        InputError: Missing, of another format or mode, its weights are not the header's, or its header says
+            something that this version does not know.
     """
     header, data = read_folder(folder)
     try:
-        return _model(header, load(data))
+        model = _model(header, load(data))
     except (KeyError, TypeError, ValueError, SafetensorError) as error:
         raise InputError("the model is malformed", where=str(folder), fix="train again") from error
+    check_keys(header, _header(model, ""), folder)
+    return model
+
+
+def check_keys(header: JsonObject, written: JsonObject, folder: Path) -> None:
+    """Refuse what this version would not have written for such a model.
+
+    Passed over, it might be what a newer version says against the model: a caveat, or a limit. An older
+    version wrote fewer keys, never others.
+
+    Raises:
+        InputError: Names the first such key.
+    """
+    unknown = sorted(set(header) - set(written))
+    if unknown:
+        what = f"its header says {shown(unknown[0])}, which this version does not know of such a model"
+        raise InputError(what, where=folder.name, fix="use the version that wrote it")
 
 
 def read_folder(folder: Path) -> tuple[JsonObject, bytes]:

@@ -17,7 +17,7 @@ from synthkit import __version__
 from synthkit.domain.canonical import JsonObject, sha256_hex
 from synthkit.domain.schema import Schema
 from synthkit.errors import InputError
-from synthkit.training.artefact import Model, load_model, read_folder, write_folder
+from synthkit.training.artefact import Model, check_keys, load_model, read_folder, write_folder
 from synthkit.training.paper import MODE, PaperModel, PublishedSystem
 from synthkit.training.paper_eva import PublishedEva, PublishedEvaC
 from synthkit.training.paper_mcm import PublishedMcm
@@ -50,9 +50,11 @@ def open_model(folder: Path) -> Model | PaperModel:
     if "mode" not in header:
         return load_model(folder)
     try:
-        return _model(header, load(data))
+        model = _model(header, load(data))
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, SafetensorError) as error:
         raise InputError("the model is malformed", where=str(folder), fix="train again") from error
+    check_keys(header, _header(model, ""), folder)
+    return model
 
 
 def open_published_records(folder: Path) -> PublishedEva:
@@ -62,12 +64,16 @@ def open_published_records(folder: Path) -> PublishedEva:
         InputError: Missing, of another format or mode, malformed, or its weights are not the header's.
     """
     header, data = read_folder(folder)
+    model: PublishedEva | None = None
     try:
         schema = _checked_schema(header)
-        return PUBLISHED_RECORDS[header["generator"]].read(header, load(data), schema)
+        model = PUBLISHED_RECORDS[header["generator"]].read(header, load(data), schema)
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, InputError, SafetensorError):
-        problem = InputError("the model is malformed", where=folder.name, fix="train again")
-    raise problem
+        model = None
+    if model is None:
+        raise InputError("the model is malformed", where=folder.name, fix="train again")
+    check_keys(header, _header(model, ""), folder)
+    return model
 
 
 def masking(model: Model | PaperModel, share: float) -> PublishedMcm:

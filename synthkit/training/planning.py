@@ -234,7 +234,7 @@ def _check_order(plan: TrainingPlan) -> None:
 
 
 def check_schema_fits(schema: Schema, plan: TrainingPlan) -> None:
-    """Refuse a generator of tables for records of visits, and the other way round.
+    """Refuse a generator of tables for records of visits, the other way round, and caps beside the schema's.
 
     Raises:
         InputError: They do not go together.
@@ -245,6 +245,13 @@ def check_schema_fits(schema: Schema, plan: TrainingPlan) -> None:
             f"{plan.generator} takes {takes}, and the schema is of something else",
             where="generator of the plan",
             fix='generator = "eva" for records, "medvae" for a table',
+        )
+    caps = {} if schema.caps is None else schema.caps.hyperparameters()
+    if any(plan.hyperparameters.get(name, cap) != cap for name, cap in caps.items()):
+        raise InputError(
+            "the plan's caps are not the schema's",
+            where="hyperparameters of the plan",
+            fix="leave most_visits and most_codes out",
         )
 
 
@@ -274,7 +281,7 @@ def purchase_for(draft: Schema, *, target_epsilon: float, delta: float) -> Purch
         raise InputError(
             "was bought already, while others are still to be",
             where=f"column {draft.bought()[0]}",
-            fix="buy them together: take its edges, or its category other, out again",
+            fix="buy them together: take its edges, category other or caps out again",
         )
     # Far below the share, so that several purchases fit.
     failure_delta = delta * FAILURE_SHARE / NAME_PURCHASES

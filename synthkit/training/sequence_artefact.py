@@ -23,11 +23,12 @@ from synthkit.domain.conditions import Condition
 from synthkit.domain.privacy import EncoderProvenance, PrivacySpend
 from synthkit.domain.schema import Schema
 from synthkit.errors import InputError
+from synthkit.generators.eva_settings import FORMER
 from synthkit.generators.sequence_base import SequenceGenerator
 from synthkit.generators.sequence_layers import present_name
 from synthkit.generators.sequence_matching import matched_hyperparameters
 from synthkit.generators.sequence_registry import build_sequences, sequence_defaults
-from synthkit.training.artefact import read_folder, write_folder
+from synthkit.training.artefact import check_keys, read_folder, write_folder
 from synthkit.training.latent_use import LatentUse
 from synthkit.training.posterior import draw_patients, packed, unpacked
 from synthkit.training.weight_trail import PosteriorSample
@@ -77,10 +78,16 @@ def new_sequence_generator(
         InputError: No such generator, or a hyperparameter is unknown or out of range.
         SchemaError: The schema is not longitudinal, lists no codes, or leaves something to be bought.
     """
+    hyperparameters = {**capped(schema), **hyperparameters}
     layout = fit_sequence_encoding(schema, {**sequence_defaults(kind), **hyperparameters}).layout
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return build_sequences(kind, layout, hyperparameters)
+
+
+def capped(schema: Schema) -> dict[str, float]:
+    """The schema's caps as hyperparameters; none where it leaves them to whoever trains."""
+    return {} if schema.caps is None else schema.caps.hyperparameters()
 
 
 def matched_to_eva(kind: str, schema: Schema, hyperparameters: dict[str, float]) -> dict[str, float]:
@@ -111,11 +118,15 @@ def load_sequence_model(folder: Path) -> SequenceModel:
         InputError: Missing, of another format or mode, malformed, or its weights are not the header's.
     """
     header, data = read_folder(folder)
+    model: SequenceModel | None = None
     try:
-        return _model(header, load(data))
+        model = _model(header, load(data))
     except (KeyError, TypeError, ValueError, AttributeError, SafetensorError):
-        problem = InputError("the model is malformed", where=folder.name, fix="train again")
-    raise problem
+        model = None
+    if model is None:
+        raise InputError("the model is malformed", where=folder.name, fix="train again")
+    check_keys(header, _header(model, ""), folder)
+    return model
 
 
 def _header(model: SequenceModel, weights_sha256: str) -> JsonObject:
@@ -156,7 +167,8 @@ def _model(header: JsonObject, weights: dict[str, np.ndarray]) -> SequenceModel:
         raise ValueError("the header contradicts itself")
     if header["encoder_provenance"] != EncoderProvenance.TRAINED.value:
         raise ValueError("nothing is ever frozen")
-    generator = new_sequence_generator(header["generator"], schema, header["hyperparameters"], seed=0)
+    settings = {**FORMER, **header["hyperparameters"]}
+    generator = new_sequence_generator(header["generator"], schema, settings, seed=0)
     posterior = header.get("posterior", {"format": POSTERIOR_FORMAT, "steps": []})
     if posterior["format"] != POSTERIOR_FORMAT or len(posterior["steps"]) > MOST_SAMPLES:
         raise ValueError("posterior samples of another format")

@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from synthkit.data.simulator.process import standard_process
+from synthkit.domain.documents import schema_to_toml
 from synthkit.domain.privacy import DpSgdEvent, GaussianEvent
 from synthkit.privacy.accounting import spend_of
 from synthkit.training.artefact import load_model, save_model
@@ -107,3 +109,18 @@ def test_too_few_canaries_are_refused(clinic, synthkit):
     answer = synthkit("audit-replies", "study.toml", "--schema", "schema.toml", "--canaries", "10")
     assert answer.code == 4
     assert "--canaries" in answer.error
+
+
+def test_neither_is_for_records_and_both_say_so_in_one_line(tmp_path, monkeypatch, synthkit):
+    monkeypatch.chdir(tmp_path)
+    schema = standard_process().schema
+    (tmp_path / "records.toml").write_text(schema_to_toml(schema), encoding="utf-8")
+    study = STUDY.format(noise="8.0").replace('"medvae"', '"eva"')
+    (tmp_path / "study.toml").write_text(study, encoding="utf-8")
+    answer = synthkit("audit-replies", "study.toml", "--schema", "records.toml")
+    assert answer.code == 4
+    assert "records of visits" in answer.error
+    tables = [word for name in (*SETS, "synthetic") for word in (f"--{name}", f"{name}.csv")]
+    answer = synthkit("audit", *tables, "--schema", "records.toml", "--shadow", "8")
+    assert answer.code == 4
+    assert "option --shadow: trains generators of tables, not of records" in answer.error

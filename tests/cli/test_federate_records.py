@@ -1,5 +1,6 @@
 """`federate` on records of visits: three small hospitals, one model, and what stops it."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ from synthkit.data.simulator.process import standard_process
 from synthkit.data.simulator.sampling import simulate
 from synthkit.domain.documents import schema_to_toml, study_from_toml
 from synthkit.privacy.ledger import verify_ledger
+from synthkit.training import record_rounds
+from synthkit.training.record_settling import settle
 
 POLICIES = Path(__file__).parents[2] / "policies"
 SITES = {"north": 120, "south": 100, "west": 100}
@@ -36,8 +39,15 @@ hidden = 8
 latent = 3
 layers = 2
 most_visits = 4
+pairs = 1
 
 """
+
+
+@pytest.fixture(autouse=True)
+def short_settling(monkeypatch):
+    """Two corrections of a hundred records each: what they are good for is measured elsewhere."""
+    monkeypatch.setattr(record_rounds, "settle", partial(settle, rounds=2, visits=300))
 
 
 @pytest.fixture

@@ -13,7 +13,9 @@ from synthkit.data.simulator.process import standard_process
 from synthkit.data.simulator.sampling import simulate
 from synthkit.domain.documents import schema_from_toml, schema_to_toml
 from synthkit.domain.privacy import GaussianThresholdEvent
+from synthkit.domain.record_caps import RecordCaps
 from synthkit.domain.schema import Provenance
+from synthkit.domain.vocabulary import CodeType
 from synthkit.privacy.accounting import reported_epsilon
 from synthkit.privacy.ledger import Ledger
 
@@ -52,6 +54,11 @@ def built(tmp_path_factory):
         for column in process.schema
     )
     (folder / "draft.toml").write_text(schema_to_toml(replace(process.schema, columns=columns)), "utf-8")
+    code = process.schema.code
+    prefixes = tuple(zip(code.categories, code.types, strict=True))
+    columns = tuple(replace(c, prefixes=prefixes) if c.name == "code" else c for c in columns)
+    open_all = replace(process.schema, columns=columns, caps=RecordCaps(provenance=Provenance.DP))
+    (folder / "capped.toml").write_text(schema_to_toml(open_all), "utf-8")
     lines = POLICY.read_text("utf-8").splitlines()
     allowed = 'allowed_generators = ["eva"]'
     lines = [allowed if line.startswith("allowed_generators") else line for line in lines]
@@ -116,6 +123,60 @@ def test_training_on_a_draft_buys_first_and_stays_within_epsilon(ward, synthkit)
     assert not any(CANARY.encode() in file.read_bytes() for file in files)
     assert CANARY not in answer.out + answer.err
     assert CANARY.encode() in Path("records.csv").read_bytes()
+
+
+def test_caps_and_typed_codes_are_bought_together_and_used(ward, synthkit):
+    buy = ("schema", "buy", *RECORDS, "--schema", "capped.toml", "--epsilon", "2", *BUDGET)
+    Path("ward.ledger").unlink()
+    answer = synthkit(*buy, "-o", "complete.toml", "--json")
+    assert answer.code == 0, answer.err
+    assert answer.document["columns"] == ["code", "[table.caps]"]
+    bought, told = schema("complete.toml"), standard_process(visits_mean=2, most_visits=6).schema.code
+    assert {bought.caps.most_visits, bought.caps.most_codes} <= {2**power for power in range(11)}
+    types = dict(zip(told.categories, told.types, strict=True)) | {"other": CodeType.UNTYPED}
+    assert dict(zip(bought.code.categories, bought.code.types, strict=True)).items() <= types.items()
+    assert len(set(bought.code.types)) > 2
+    history = Ledger.open("ward.ledger", asset=ASSET).history()
+    assert [type(event).__name__ for event in history] == ["GaussianEvent", "GaussianThresholdEvent"]
+    assert reported_epsilon(history, 1e-5) == pytest.approx(answer.document["spend"]["epsilon"])
+    assert reported_epsilon(history, 1e-5) <= 2.0
+    train = ("train", *RECORDS, "--schema", "complete.toml", "--epsilon", "3", *BUDGET, "-o", "model")
+    both = synthkit(*train, *SHORT)
+    assert (both.code, "the schema states its caps" in both.error) == (4, True), both.err
+    answer = synthkit(*train, *SHORT[:-2], "--json")
+    assert answer.code == 0, answer.err
+    assert answer.document["spend"]["epsilon"] <= 3.0
+    header = json.loads(Path("model/model.json").read_text("utf-8"))["hyperparameters"]
+    assert header["most_visits"] == bought.caps.most_visits
+    assert header["most_codes"] == bought.caps.most_codes
+
+
+@pytest.mark.slow
+def test_training_on_a_draft_buys_its_caps_first(ward, synthkit):
+    train = ("train", *RECORDS, "--schema", "capped.toml", *SHORT[:-2], "--epsilon", "3", *BUDGET)
+    answer = synthkit(*train, "--preprocessing-share", "0.6", "-o", "model", "--json")
+    assert answer.code == 0, answer.err
+    bought = schema("model.schema.toml")
+    assert bought.caps.is_bought
+    header = json.loads(Path("model/model.json").read_text("utf-8"))
+    assert header["hyperparameters"]["most_visits"] == bought.caps.most_visits
+    assert header["schema_digest"] == bought.digest
+    assert answer.document["spend"]["epsilon"] <= 3.0
+
+
+def test_a_cap_that_was_raised_after_it_was_bought_is_refused(ward, synthkit):
+    buy = ("schema", "buy", *RECORDS, "--schema", "capped.toml", "--epsilon", "2", *BUDGET)
+    assert synthkit(*buy, "-o", "complete.toml").code == 0
+    caps = schema("complete.toml").caps
+    text = Path("complete.toml").read_text("utf-8")
+    Path("raised.toml").write_text(
+        text.replace(f"most_visits = {caps.most_visits}", f"most_visits = {caps.most_visits + 1}"), "utf-8"
+    )
+    before = Path("ward.ledger").read_bytes()
+    train = ("train", *RECORDS, "--schema", "raised.toml", *SHORT[:-2], "--epsilon", "3", *BUDGET)
+    answer = synthkit(*train, "-o", "never")
+    assert (answer.code, "no purchase of exactly this schema" in answer.error) == (4, True), answer.err
+    assert (Path("ward.ledger").read_bytes(), Path("never").exists()) == (before, False)
 
 
 def test_a_list_that_was_edited_after_it_was_bought_is_refused(ward, synthkit):

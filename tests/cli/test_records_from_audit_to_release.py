@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,24 @@ import pytest
 from cli_clinic import EVENT, SITE, STUDY, STUDY_DIGEST, make_ledger, policy_text
 
 from synthkit.cli.main import run
+from synthkit.cli.seal_records import check_origin_of_records
 from synthkit.data.sequence_writing import write_sequences
 from synthkit.data.simulator.process import standard_process
 from synthkit.data.simulator.sampling import simulate
+from synthkit.domain.conditions import parse_conditions
 from synthkit.domain.documents import schema_to_toml
+from synthkit.domain.release import BundleManifest
+from synthkit.errors import BundleError, ReleaseRefusedError
 from synthkit.privacy.accounting import spend_of
-from synthkit.training.sequence_artefact import SequenceModel, new_sequence_generator, save_sequence_model
+from synthkit.release.candidate import Candidate
+from synthkit.release.claims import check_parts
+from synthkit.training.sequence_artefact import (
+    SequenceModel,
+    load_sequence_model,
+    new_sequence_generator,
+    save_sequence_model,
+    synthesize_records,
+)
 
 SMALL = {"channels": 8, "hidden": 8, "latent": 3, "layers": 2, "most_visits": 4, "most_codes": 10, "dated": 1}
 SETS = ("members", "holdout", "reference")
@@ -24,11 +37,11 @@ BOTH = ("--patients", "patients.csv")
 RARE = ("--where", "age >= 95 and sex = Female")
 
 
-def _model(schema, folder, seed=0):
+def _model(schema, folder, seed=0, kind="eva"):
     """A small model that has learnt nothing, with a receipt as if it had."""
     model = SequenceModel(
         schema=schema,
-        generator=new_sequence_generator("eva", schema, SMALL, seed=seed),
+        generator=new_sequence_generator(kind, schema, SMALL, seed=seed),
         spend=spend_of([EVENT], 1e-5),
         study=STUDY,
         study_digest=STUDY_DIGEST,
@@ -236,10 +249,72 @@ def test_conditions_that_are_common_travel_in_the_manifest(ward, synthkit):
     assert 0.3 < conditions["mass"] < 0.7
 
 
-def test_records_of_a_length_that_was_asked_for_are_not_sealed(ward, synthkit):
-    assert (
-        run(["generate", "model", "-n", "60", "--visits", "4", "-o", "v.csv", "--patients", "v-p.csv"]) == 0
-    )
+@pytest.fixture
+def of_a_length(ward):
+    """60 women of four visits each, and their audit."""
+    asked = ("--visits", "4", "--where", "sex = Female")
+    assert run(["generate", "model", "-n", "60", *asked, "-o", "v.csv", "--patients", "v-p.csv"]) == 0
     assert _audit("v.csv", "v-p.csv", "v.json") in (0, 1, 2)
-    changes = {"table": "v.csv", "patients": "v-p.csv", "audit": "v.json", "seed": 0}
-    refused(seal(synthkit, **changes), "not the records that the model draws")
+    return {"table": "v.csv", "patients": "v-p.csv", "audit": "v.json", "seed": 0, "where": "sex = Female"}
+
+
+def test_a_length_that_was_asked_for_travels_in_the_manifest(of_a_length, synthkit):
+    answer = seal(synthkit, "--visits", "4", **of_a_length)
+    assert (answer.code, answer.document["visits"]) == (0, 4), answer.err
+    assert "4, as was asked for" in answer.err
+    who = ("--site", "north", "--officer", "ada", "--key", "keys/ada.pem", "--policy", "lenient.toml")
+    approved = synthkit("release", "approve", "candidate", *who, "--reason", "asked for by the registry")
+    assert approved.code == 0, approved.err
+    assert synthkit("release", "export", "candidate", "-o", "ward.synthkit").code == 0
+    verified = synthkit("release", "verify", "ward.synthkit", "--trust", "keys", "--json")
+    assert (verified.code, verified.document["visits"]) == (0, 4)
+    read_me = next(Path("candidate").rglob("README.txt")).read_text("utf-8")
+    assert "this many visits: 4" in read_me
+
+
+@pytest.mark.parametrize("given", [(), ("--visits", "3"), ("--visits", "4", "--seed", "1")])
+def test_records_of_another_length_than_was_stated_are_not_sealed(of_a_length, synthkit, given):
+    refused(seal(synthkit, *given, **of_a_length), "not the records that the model draws")
+
+
+def test_records_of_the_stated_length_with_one_code_altered_are_not_sealed(of_a_length, synthkit):
+    lines = Path("v.csv").read_text("utf-8").splitlines()
+    other = next(line.rsplit(",", 1)[1] for line in lines[1:] if line.rsplit(",", 1)[1] not in lines[1])
+    lines[1] = f"{lines[1].rsplit(',', 1)[0]},{other}"
+    Path("v.csv").write_text("\n".join(lines) + "\n", "utf-8")
+    answer = seal(synthkit, "--visits", "4", **of_a_length)
+    assert answer.code == 1, answer.err
+    assert not Path("candidate").exists()
+
+
+def test_a_length_beside_a_length_the_model_does_not_know_is_refused(of_a_length, synthkit):
+    answer = seal(synthkit, "--visits", "5", **of_a_length)
+    assert (answer.code, "1 to 4" in answer.error) == (4, True), answer.err
+
+
+def test_eva_c_records_of_a_length_are_drawn_again_under_their_conditions(tmp_path):
+    schema, where = standard_process(visits_mean=2, most_visits=4).schema, ("sex = Female",)
+    _model(schema, tmp_path / "model", kind="eva-c")
+    model = load_sequence_model(tmp_path / "model")
+    drawn = synthesize_records(
+        model, 50, seed=7, conditions=parse_conditions(where, schema), visits=3
+    ).records
+    stated = check_origin_of_records(drawn, tmp_path / "model", 7, where, visits=3)
+    assert stated is not None
+    assert stated.conditions == ("sex = 'Female'",)
+    for visits, others in ((None, where), (2, where), (3, ())):
+        with pytest.raises(ReleaseRefusedError):
+            check_origin_of_records(drawn, tmp_path / "model", 7, others, visits=visits)
+
+
+def test_a_manifest_that_states_another_length_than_its_records_is_refused(ward, synthkit):
+    """Sealed by the site's own key, by other means than the command: a recipient counts the visits."""
+    assert seal(synthkit).code == 0
+    manifest = Candidate.read(Path("candidate")).manifest
+    parts = Candidate.read(Path("candidate")).parts
+    check_parts(manifest, parts)
+    with pytest.raises(BundleError, match="stated number of visits"):
+        check_parts(replace(manifest, visits=4), parts)
+    for wrong in (0, True, "4", 2.0):
+        with pytest.raises(ValueError, match="number of visits"):
+            BundleManifest.from_json({**manifest.to_json(), "visits": wrong})

@@ -103,7 +103,8 @@ def test_what_a_model_of_records_cannot_do_is_refused(ward, synthkit, options, w
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--generator", "medvae", "--epsilon", "3"), "belongs to records of visits"),
+        (("--generator", "medvae", "--epsilon", "3"), "is no generator of records of visits"),
+        (("--generator", "evaa", "--epsilon", "3"), "--generator eva, eva-c, lstm, vae-lstm or vae-deconv"),
         (("--generator", "eva", "--epsilon", "3", "--encoder", "random"), "option --encoder"),
         (("--generator", "eva", "--epsilon", "3", "--mode", "paper"), "option --mode"),
         (("--generator", "eva"), "either --epsilon or --unsafe-no-dp"),
@@ -181,4 +182,6 @@ def test_evaluation_asks_the_model_for_held_out_records(ward, synthkit):
     parts = found["codes"] + found["leaves"] + found["statics"] + found["kl"]
     assert found["log_likelihood"] == pytest.approx(-parts)
     assert 0 <= found["kl_share"] < 1
+    assert found["weighted"] - found["given_statics"] < 0
     assert "nats a patient" in answer.err
+    assert "given their static columns" in answer.err

@@ -271,3 +271,14 @@ def test_the_floor_stops_a_rare_group_before_anything_is_written(ward, synthkit)
     assert told["conditions"] == ["sex = 'Female'"]
     assert 0.3 < told["condition_mass"] < 0.7
     assert told["readers"] == ["ada", "audrey"]
+
+
+def test_earlier_records_in_a_vault_bring_their_static_columns(ward, synthkit):
+    assert run(words(generate("e.vault", "--seed", 6))) == 0
+    answer = synthkit(*audit("--earlier", "e.vault", "--json"))
+    assert answer.code in (0, 1, 2, 3), answer.err
+    assert len(answer.document["earlier"]) == 1
+    given = ("--earlier", "e.vault", "--earlier-patients", "members-patients.csv")
+    answer = synthkit(*audit(*given, save="once-more.json"))
+    assert answer.code == 4
+    assert "option --earlier-patients" in answer.error

@@ -77,7 +77,7 @@ def test_an_lstm_without_a_latent_trains_privately(ward, synthkit, monkeypatch):
     ("given", "said"),
     [
         (("--weights", "mean"), "no weights 'mean'"),
-        (("--generator", "medvae", "--weights", "posterior"), "option --weights"),
+        (("--generator", "medvae", "--weights", "posterior"), "medvae is no generator of records"),
     ],
 )
 def test_other_weights_are_refused(ward, synthkit, monkeypatch, given, said):

@@ -60,7 +60,7 @@ def ward(built, tmp_path, monkeypatch):
         (("--generator", "eva", *PAPER, "--visit-vocabulary", "0"), "setting words"),
         (("--generator", "eva", *PAPER, "--most-visits", "1001"), "setting most_visits"),
         (("--generator", "lstm", *PAPER), "no paper mode"),
-        (("--generator", "medvae", *PAPER), "belongs to records of visits"),
+        (("--generator", "medvae", *PAPER), "medvae is no generator of records"),
         (("--generator", "eva", "--unsafe-no-dp", "--visit-vocabulary", "9"), "--mode paper"),
         (("--generator", "eva", "--unsafe-no-dp", "--mode", "papers"), "private or paper"),
     ],

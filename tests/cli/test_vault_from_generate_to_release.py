@@ -258,3 +258,42 @@ def test_a_vault_may_be_chosen_where_the_policy_leaves_it_open(house, synthkit):
     done(generate(synthkit, "plain.csv"))
     done(audit(synthkit, key="keys/north.pem"))
     done(seal(synthkit, key=None))
+
+
+def test_an_earlier_release_in_a_vault_is_attacked_as_if_it_lay_plain(house, synthkit):
+    done(generate(synthkit))
+    done(generate(synthkit, "e.vault", "--seed", 9))
+    plain_policy = policy_text(max_advantage="0.4")
+    (house / "plain.toml").write_text(plain_policy, encoding="utf-8")
+    done(synthkit("generate", "model", "-n", 230, "--seed", 9, "-o", "e.csv", "--policy", "plain.toml"))
+    locked = audit(synthkit, "--earlier", "e.vault", "--json").document
+    (house / "audit.json").unlink()
+    plain = audit(synthkit, "--earlier", "e.csv", "--json").document
+    assert len(locked["earlier"]) == 1
+    assert locked["earlier"] == plain["earlier"]
+    assert locked["attacks"] == plain["attacks"]
+    assert any(one["name"].startswith("several releases together") for one in locked["attacks"])
+
+
+def test_an_earlier_vault_is_no_way_around_counting_keys_or_papers(house, synthkit):
+    """Named as an earlier release, a candidate could be looked at beside a table that nobody counts."""
+    done(generate(synthkit, "e.vault"))
+    (house / "plain.toml").write_text(policy_text(max_advantage="0.4"), encoding="utf-8")
+    done(synthkit("generate", "model", "-n", 230, "-o", "c.csv", "--policy", "plain.toml"))
+    command = (*AUDIT, "--schema", "schema.toml", "--synthetic", "c.csv", *UNDER, "--earlier", "e.vault")
+    before = attempts(house)
+    answer = synthkit(*command, "--vault-key", "keys/ada.pem")
+    assert answer.code == 1
+    assert "e.vault" in answer.error
+    assert "only where the attempt is counted" in answer.error
+    for key, code in ((None, 4), ("keys/north.pem", 6), ("strangers/mallory.pem", 6)):
+        given = () if key is None else ("--vault-key", key)
+        assert synthkit(*command, *COUNTED, *given).code == code
+    assert attempts(house) == before
+    (house / "e.vault").write_bytes((house / "e.vault").read_bytes()[:-1])
+    assert synthkit(*command, *COUNTED, "--vault-key", "keys/ada.pem").code == 6
+    assert attempts(house) == before
+
+
+def attempts(folder):
+    return Ledger.open(folder / "heart.ledger").audit_attempts(STUDY_DIGEST)

@@ -77,7 +77,7 @@ def test_keys_tell_what_they_are_named_for(first, second, same):
     assert {name for name in names if getattr(one, name)[0] == getattr(other, name)[0]} == same
 
 
-def test_days_count_from_the_first_visit_with_codes():
+def test_gaps_count_from_the_first_visit_with_codes_and_in_the_calendars_kinds():
     timed = [
         replace(records(visits), gaps=np.array(gaps, dtype=np.int32), first_days=np.array([first], np.int32))
         for visits, gaps, first in (
@@ -85,12 +85,29 @@ def test_days_count_from_the_first_visit_with_codes():
             (["c", "d"], [0, 7], 900),
             (["", "c", "d"], [0, 3, 7], 900),
             (["a", "b"], [0, 8], 100),
+            (["a", "b"], [0, 15], 100),
+            (["a", "b"], [0, 20], 100),
+            (["a", "b"], [0, 21], 100),
         )
     ]
     found, _ = canonical(timed)
-    days = [int(part.days[0]) for part in found]
-    assert days[0] == days[1] == days[2] != days[3]
-    assert len({int(part.whole[0]) for part in found}) == 3
+    gaps = [int(part.gaps[0]) for part in found]
+    assert gaps[0] == gaps[1] == gaps[2]
+    assert gaps[4] == gaps[5]
+    assert len(set(gaps)) == 4
+    assert len({int(part.whole[0]) for part in found}) == 6
+
+
+def test_gaps_know_their_places_and_their_patients():
+    """Two visits' gaps swapped are other gaps; a patient's first visit has none to the patient before."""
+    visits, two = ["a", "b", "c"], np.array([0, 1], dtype=np.int32)
+    timed = [
+        replace(records(visits, visits), gaps=np.array(gaps, dtype=np.int32), first_days=two)
+        for gaps in ([0, 3, 9, 0, 9, 3], [0, 9, 3, 0, 3, 9])
+    ]
+    (one, other), _ = canonical(timed)
+    assert one.gaps.tolist() == other.gaps[::-1].tolist()
+    assert one.gaps[0] != one.gaps[1]
 
 
 def test_tokens_overlap_by_the_smaller_multiplicity(people):

@@ -1,11 +1,13 @@
 """A model of records keeps its weights, says what it cost, and is refused when it was touched."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from record_ward import SMALL, simulated
 
 from synthkit.errors import InputError
+from synthkit.generators.eva_settings import FORMER
 from synthkit.generators.sequence_registry import SEQUENCE_BUILDERS
 from synthkit.training.artefact import load_model
 from synthkit.training.sequence_artefact import (
@@ -60,6 +62,21 @@ def test_a_header_that_was_changed_is_refused(tmp_path, key, value):
     path.write_text(json.dumps({**header, key: {**settings, **value} if settings else value}), "utf-8")
     with pytest.raises(InputError):
         load_sequence_model(tmp_path / "model")
+
+
+def test_a_model_from_before_a_setting_had_a_name_is_what_it_was(tmp_path):
+    generator = new_sequence_generator("eva", RECORDS.schema, {**SMALL, **FORMER}, seed=3).eval()
+    model = replace(model_of(), generator=generator)
+    save_sequence_model(model, tmp_path / "model")
+    path = tmp_path / "model" / "model.json"
+    header = json.loads(path.read_text("utf-8"))
+    for name in FORMER:
+        del header["hyperparameters"][name]
+    path.write_text(json.dumps(header), "utf-8")
+    again = load_sequence_model(tmp_path / "model")
+    drawn = [synthesize_records(one, 25, seed=4).records.digest for one in (model, again)]
+    assert drawn[0] == drawn[1]
+    assert not again.generator.sees_patient
 
 
 def test_changed_weights_and_other_readers_are_refused(tmp_path):

@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from synthkit.cli.main import run
 from synthkit.data.bundled import example
 from synthkit.data.checking import check_table
-from synthkit.data.inference import Inference, infer_schema
+from synthkit.data.inference import LOG_SKEWNESS, Inference, infer_schema
 from synthkit.domain.documents import schema_from_toml, schema_to_toml
 from synthkit.domain.schema import Kind, Provenance, Scale
 from synthkit.errors import InputError, SchemaError
@@ -134,3 +135,42 @@ def test_a_number_mixed_with_a_word_is_pointed_out(tmp_path):
     assert result.schema.column("lab").kind is Kind.CATEGORICAL
     assert any("lab mixes numbers and texts" in note for note in result.notes)
     assert not any("unknown" in note for note in result.notes)
+
+
+def test_a_long_tail_is_drafted_by_the_stated_rule_and_put_up_for_review(tmp_path):
+    """Non-negative, moment skewness above 2; what is below 0, or merely spread, stays linear."""
+    rng = np.random.default_rng(2)
+    frame = pd.DataFrame(
+        {
+            "troponin": np.round(rng.lognormal(2, 1.2, ROWS), 1),
+            "balance": np.round(rng.lognormal(2, 1.2, ROWS) - 1.0, 1),
+            "uniform": np.round(rng.uniform(0, 100, ROWS), 1),
+            "waiting": np.round(rng.exponential(5, ROWS) ** 0.5, 2),
+        }
+    )
+    frame.to_csv(tmp_path / "tails.csv", index=False)
+    draft = infer_schema(tmp_path / "tails.csv")
+    assert {column.name: column.scale for column in draft.schema} == {
+        "troponin": Scale.LOG,
+        "balance": Scale.LINEAR,
+        "uniform": Scale.LINEAR,
+        "waiting": Scale.LINEAR,
+    }
+    (note,) = (note for note in draft.notes if "scale" in note)
+    assert "'troponin'" in note or "troponin" in note
+    assert "skewness above 2" in note
+    assert "troponin" in draft.schema.not_public()
+    plain = infer_schema_of_linear(tmp_path, frame.drop(columns="troponin"))
+    assert not any("scale" in note for note in plain.notes)
+
+
+def test_the_rule_is_told_by_the_help(capsys):
+    assert run(["schema", "infer", "--help"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "never below 0 and whose moment skewness exceeds 2" in said
+    assert LOG_SKEWNESS == 2
+
+
+def infer_schema_of_linear(folder: Path, frame: pd.DataFrame) -> Inference:
+    frame.to_csv(folder / "linear.csv", index=False)
+    return infer_schema(folder / "linear.csv")

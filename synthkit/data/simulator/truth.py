@@ -11,7 +11,7 @@ over the posterior. Given a history that the process cannot make, a probability 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -54,8 +54,14 @@ def class_posterior(process: Process, sequences: Sequences) -> np.ndarray:
     return np.concatenate([_shares(b.evidence_after()[b.last_visits]) for b in _blocks(process, sequences)])
 
 
-def visit_chances(process: Process, sequences: Sequences) -> np.ndarray:
+def visit_chances(process: Process, sequences: Sequences, *, is_forgiving: bool = False) -> np.ndarray:
     """P(code in this visit | all visits before it, the day of this one, age, sex, site), for every visit.
+
+    Args:
+        process: The process.
+        sequences: Records, drawn from it or generated.
+        is_forgiving: A visit that the process cannot make tells the patient's state and nothing of the class,
+            instead of making every later probability of the record NaN.
 
     Returns:
         float64 (visits, codes of the vocabulary).
@@ -64,7 +70,7 @@ def visit_chances(process: Process, sequences: Sequences) -> np.ndarray:
         InputError: The records are not in the process's schema, or have no times.
     """
     parts = []
-    for block in _blocks(process, sequences):
+    for block in _blocks(process, sequences, is_forgiving=is_forgiving):
         classes = _shares(block.evidence_before())
         parts.append(_average(classes, code_chances(process, block.moment)))
     return np.concatenate(parts)
@@ -118,6 +124,23 @@ def end_chances(process: Process, sequences: Sequences) -> np.ndarray:
         died = _average(_shares(block.evidence_after()[last]), block.leave.died[last][:, :, None])
         left = (1 - died) * process.leaving
         parts.append(np.concatenate([died, left, 1 - died - left], axis=1))
+    return np.concatenate(parts)
+
+
+def possible_visits(process: Process, sequences: Sequences) -> np.ndarray:
+    """Whether the process can make the visit after those before: bool (visits,), raising as the others do."""
+    return np.concatenate([block.is_possible for block in _blocks(process, sequences)])
+
+
+def death_chances(process: Process, sequences: Sequences, *, is_forgiving: bool = False) -> np.ndarray:
+    """P(death after this visit | the record with it), float64 (visits,); recorded ends are not used.
+
+    See `visit_chances` for the arguments and errors.
+    """
+    parts = []
+    for block in _blocks(process, sequences, is_forgiving=is_forgiving):
+        died = _average(_shares(block.evidence_after()), block.leave.died[:, :, None])
+        parts.append(died.ravel())
     return np.concatenate(parts)
 
 
@@ -176,6 +199,20 @@ class _Block:
     """(patients, U): log P(u | site)."""
 
     @property
+    def is_possible(self) -> np.ndarray:
+        """Whether some class can make the visit, bool (visits,)."""
+        return np.asarray(np.isfinite(self.evidence + self.arrival).any(axis=1))
+
+    def forgiven(self) -> "_Block":
+        """The same, but visits that no class can make say nothing of the class."""
+        wrong = ~self.is_possible[:, None]
+        return replace(
+            self,
+            evidence=np.where(wrong, 0.0, self.evidence),
+            arrival=np.where(wrong, 0.0, self.arrival),
+        )
+
+    @property
     def last_visits(self) -> np.ndarray:
         return np.asarray(self.sequences.patient_starts[1:] - 1)
 
@@ -197,7 +234,7 @@ class _Block:
         return total
 
 
-def _blocks(process: Process, sequences: Sequences) -> Iterator[_Block]:
+def _blocks(process: Process, sequences: Sequences, *, is_forgiving: bool = False) -> Iterator[_Block]:
     if sequences.schema.vocabulary != process.vocabulary or sequences.days is None:
         raise InputError("the records are not in the process's schema", fix="give records of its code list")
     ends = sequences.patient_starts[1:]
@@ -205,7 +242,8 @@ def _blocks(process: Process, sequences: Sequences) -> Iterator[_Block]:
     while first < sequences.patient_count:
         limit = sequences.patient_starts[first] + BLOCK
         after = max(int(np.searchsorted(ends, limit, side="right")), first + 1)
-        yield _block(process, sequences.take(np.arange(first, after)))
+        block = _block(process, sequences.take(np.arange(first, after)))
+        yield block.forgiven() if is_forgiving else block
         first = after
 
 

@@ -6,12 +6,13 @@ Imports that take a second or more stand inside the functions that need them; se
 
 # ruff: noqa: PLC0415
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from synthkit.cli.console import Progress
-from synthkit.cli.vaults import OpenedVault, read_made_records
+from synthkit.cli.vaults import OpenedVault, is_vault, read_made_records
 from synthkit.domain.audit import AuditReport
 from synthkit.domain.policy import SitePolicy
 from synthkit.domain.schema import Schema
@@ -19,15 +20,16 @@ from synthkit.errors import InputError
 
 if TYPE_CHECKING:
     from synthkit.data.sequences import PatientSequences
+    from synthkit.data.sources import TableSource
 
 
 @dataclass(frozen=True, kw_only=True)
 class StaticFiles:
     """Beside each long table the table of its static columns; None: they stand in every row."""
 
-    members: Path | None = None
-    holdout: Path | None = None
-    reference: Path | None = None
+    members: "TableSource | None" = None
+    holdout: "TableSource | None" = None
+    reference: "TableSource | None" = None
     synthetic: Path | None = None
     earlier: tuple[Path, ...] = ()
 
@@ -47,9 +49,9 @@ class StaticFiles:
 class AuditFiles:
     """The four long tables, and those released before."""
 
-    members: Path
-    holdout: Path
-    reference: Path
+    members: "TableSource"
+    holdout: "TableSource"
+    reference: "TableSource"
     synthetic: Path
     earlier: tuple[Path, ...] = ()
 
@@ -61,6 +63,7 @@ def audit_records(
     model: Path | None = None,
     *,
     opened: OpenedVault | None = None,
+    open_earlier: Callable[[Path], OpenedVault | None],
     policy: SitePolicy,
     attempt: int,
     seed: int,
@@ -68,7 +71,8 @@ def audit_records(
 ) -> AuditReport:
     """Read the records and attack them, and the weights of the model that made them where one is named.
 
-    `opened` is the vault that the records to judge lie in; None: they lie plain.
+    `opened` is the vault that the records to judge lie in; None: they lie plain. `open_earlier` opens an
+    earlier release's, if it lies in one.
 
     Raises:
         InputError: A file cannot be read as a table, some earlier releases lack their static columns, or the
@@ -80,18 +84,18 @@ def audit_records(
     from synthkit.audit.sequences.run import run_sequence_audit
     from synthkit.training.record_models import attackable
 
-    if statics.earlier and len(statics.earlier) != len(files.earlier):
-        fix = "one for each --earlier, in the same order"
+    plain = [path for path in files.earlier if not is_vault(path)]
+    if statics.earlier and len(statics.earlier) != len(plain):
+        fix = "one for each --earlier that is no vault, in the same order"
         raise InputError("does not fit the earlier releases", where="option --earlier-patients", fix=fix)
-    others = statics.earlier or (None,) * len(files.earlier)
+    people = dict(zip(plain, statics.earlier or [None] * len(plain), strict=True))
     return run_sequence_audit(
         members=_real(files.members, schema, statics.members),
         holdout=_real(files.holdout, schema, statics.holdout),
         reference=_real(files.reference, schema, statics.reference),
         synthetic=read_made_records(files.synthetic, schema, statics.synthetic, opened),
         earlier=[
-            read_made_records(path, schema, people, None)
-            for path, people in zip(files.earlier, others, strict=True)
+            read_made_records(path, schema, people.get(path), open_earlier(path)) for path in files.earlier
         ],
         model=None if model is None else attackable(model),
         rules=policy.audit,
@@ -102,7 +106,7 @@ def audit_records(
     )
 
 
-def _real(path: Path, schema: Schema, patients: Path | None) -> "PatientSequences":
+def _real(path: "TableSource", schema: Schema, patients: "TableSource | None") -> "PatientSequences":
     from synthkit.data.sequence_reading import LARGEST, Caps, read_sequences
 
     caps = Caps(visits=LARGEST, codes=len(schema.vocabulary))

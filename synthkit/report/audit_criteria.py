@@ -56,9 +56,10 @@ ON_RECORDS = (
 )
 
 RAREST = (
-    "Averages hide the few. These are the same attacks among patients who are lonely in the reference, or of "
-    "a given number of visits. Such strata are small and their intervals wide: they can fail a table, and a "
-    "difference of zero here proves little."
+    "Averages hide the few. These are the same attacks among patients who are lonely in the reference, of a "
+    "given number of visits, whose record nobody in the reference has (unshared), or, for records, of one "
+    "level of a binary column; a level with too few patients in some set is left out. Such strata are small "
+    "and their intervals wide: they can fail a table, and a difference of zero here proves little."
 )
 
 NO_STRATUM = "No stratum was measured: the audit stopped before, or too few patients are in one."

@@ -160,7 +160,7 @@ def _bounds(schema: Schema | None) -> list[str]:
         lines.append(f"Bounds or categories read off the patients' rows: {names}. No epsilon covers them.")
     if bought:
         lines.append(f"Inside the claim, bought with budget: bounds or categories of {', '.join(bought)}.")
-    if len(read) + len(bought) < len(schema.columns):
+    if set(schema.names) - {*read, *bought}:
         which = "the other" if lines else "all"
         lines.append(
             f"Bounds and categories of {which} columns: stated in the schema as known without the rows. "

@@ -236,8 +236,11 @@ def statistic_words(statistic: str) -> str:
 
 def attack_name(attack: AttackResult, most: int = 60) -> str:
     """An attack's name on charts and in tables; the stratum is named unless it is everyone."""
-    name = f"{attack.name}, {statistic_words(attack.statistic)}"
-    return short(name if attack.stratum == "all" else f"{name} ({attack.stratum})", most)
+    stratum = "" if attack.stratum == "all" else f" ({attack.stratum})"
+    head, comma, view = attack.name.partition(",")
+    told = f"{comma}{view}, {statistic_words(attack.statistic)}{stratum}"
+    # What sets two rows of one attack apart stands at the end, so the cut is made before it.
+    return short(f"{short(head, max(most - len(told), most // 3))}{told}", most)
 
 
 def tstr_chart(utility: tuple[TargetUtility, ...]) -> Html:

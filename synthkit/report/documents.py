@@ -24,6 +24,7 @@ from synthkit.report.audit_sections import (
 from synthkit.report.charts import spend_chart
 from synthkit.report.figures import AssociationMaps, ColumnDistribution, PairDensity, SpendCurve
 from synthkit.report.page import Page, Section, figure, paragraph, table
+from synthkit.report.sequence_attack_words import is_of_records
 from synthkit.report.utility_sections import evaluation_sections
 
 __all__ = [
@@ -53,14 +54,13 @@ def evaluation_page(
     ).render()
 
 
-def audit_page(
-    report: AuditReport, scope: AuditScope | None = None, title: str = "Privacy audit of a synthetic table"
-) -> str:
+def audit_page(report: AuditReport, scope: AuditScope | None = None, title: str | None = None) -> str:
     """One self-contained HTML document about one audit: the nine parts that the officer signs under.
 
     It is for the site's own eyes; `redacted_page` makes the one that may leave.
     """
     known = scope or AuditScope()
+    subject = "synthetic records of visits" if is_of_records(report) else "a synthetic table"
     sections = (
         scope_section(report, known),
         leaving_section(report, known),
@@ -73,7 +73,7 @@ def audit_page(
         decision_section(report),
     )
     return Page(
-        title=title,
+        title=title or f"Privacy audit of {subject}",
         subtitle=f"Table {report.table_digest[:16]}, attempt {report.attempt}",
         sections=tuple(
             replace(section, title=f"{number}. {section.title}")

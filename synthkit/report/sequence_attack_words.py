@@ -3,6 +3,7 @@
 Knows the names that an audit of records gives its attacks; refuses to know a result.
 """
 
+from synthkit.domain.audit import AuditReport
 from synthkit.report.attacker import Attacker
 
 MEMBER = "names members more often than people whom the generator never saw"
@@ -12,7 +13,10 @@ SEQUENCE_ATTACKERS = {
     "exact record match": Attacker(
         who="someone who wonders whether a person they know is in the data",
         holds=RECORD,
-        success=f"{MEMBER}: their visits, in any order or in theirs, their codes or their days stand there",
+        success=(
+            f"{MEMBER}: their visits, in any order or in theirs, their codes, or the gaps between visits, "
+            "as the public calendar's kinds, stand there"
+        ),
     ),
     "near record match": Attacker(
         who="the same, who allows for a few altered visits",
@@ -53,3 +57,8 @@ SEQUENCE_ATTACKERS = {
         success=f"{MEMBER}: the model explains their records better",
     ),
 }
+
+
+def is_of_records(report: AuditReport) -> bool:
+    """Whether the audit attacked records of visits; one that stopped before any attack does not say."""
+    return any(attack.name in SEQUENCE_ATTACKERS for attack in report.attacks)

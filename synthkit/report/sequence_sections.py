@@ -82,7 +82,9 @@ def _likeness(fidelity: SequenceFidelity, pictures: SequencePictures) -> Section
         "A pair's lift is how much more often two codes meet than they would by chance. Shares are led by "
         "frequent codes, so that even codes dealt out at random correlate highly in them; what decides is "
         "the correlation of log lifts. Lifts are compared over pairs seen at least 25 times on both sides; "
-        "covered is the share of the real pairs that the other records have at all that often."
+        "covered is the share of the real pairs that the other records have at all that often. Of either's "
+        "pairs: the same over pairs that are frequent on one side at least, so that pairs which the records "
+        "make up count against them."
     )
     rows = tuple(
         (name, *_scores(one))
@@ -93,8 +95,8 @@ def _likeness(fidelity: SequenceFidelity, pictures: SequencePictures) -> Section
         )
     )
     columns = (
-        *("Records", "Codes", "Pairs within", "Log lifts within", "Covered"),
-        *("Pairs across", "Log lifts across", "Covered"),
+        *("Records", "Codes", "Pairs within", "Log lifts within", "Of either's pairs", "Covered"),
+        *("Pairs across", "Log lifts across", "Of either's pairs", "Covered"),
     )
     blocks = [paragraph(words), table("Correlations with real records", columns, rows)]
     if pictures.scatters:
@@ -109,11 +111,10 @@ def _likeness(fidelity: SequenceFidelity, pictures: SequencePictures) -> Section
 
 
 def _scores(one: Likeness) -> tuple[str, ...]:
-    return (
-        number(one.unigram),
-        *(number(value) for value in (one.within.bigram, one.within.lift, one.within.covered)),
-        *(number(value) for value in (one.across.bigram, one.across.lift, one.across.covered)),
-    )
+    cells = [number(one.unigram)]
+    for pairs in (one.within, one.across):
+        cells += [number(value) for value in (pairs.bigram, pairs.lift, pairs.lift_either, pairs.covered)]
+    return tuple(cells)
 
 
 def _shape(fidelity: SequenceFidelity, pictures: SequencePictures) -> Section:

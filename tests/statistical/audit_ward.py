@@ -1,6 +1,7 @@
 """A simulated ward: records of few visits, and ways in which a generator could give them away."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -11,6 +12,7 @@ from synthkit.data.simulator.process import standard_process
 from synthkit.data.simulator.sampling import simulate
 from synthkit.domain.audit import AuditReport
 from synthkit.domain.policy import AuditRules
+from synthkit.domain.schema import Column, Kind
 
 RULES = AuditRules(max_advantage=0.05, alpha=0.05, max_attempts=3)
 Sets = tuple[SyntheticSequences, SyntheticSequences, SyntheticSequences, SyntheticSequences]
@@ -23,6 +25,19 @@ def ward(sizes: tuple[int, int, int, int], seed: int, *, visits: float = 8.0, mo
     cuts = starts_of(np.array(sizes))
     one, two, three, four = (everyone.take(np.arange(a, b)) for a, b in pairwise(cuts))
     return one, two, three, four
+
+
+def with_condition(sets: Sets, *, share: float, seed: int) -> Sets:
+    """The same patients with one more binary column, `ill`: so many have it, and nothing foretells whom."""
+    rng, column = np.random.default_rng(seed), Column(name="ill", kind=Kind.BINARY, categories=("no", "yes"))
+    return tuple(  # type: ignore[return-value]
+        replace(
+            part,
+            schema=replace(part.schema, columns=(*part.schema.columns, column)),
+            statics=part.statics.assign(ill=np.where(rng.random(len(part)) < share, "yes", "no")),
+        )
+        for part in sets
+    )
 
 
 def real(part: Sequences) -> PatientSequences:

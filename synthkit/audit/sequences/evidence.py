@@ -6,11 +6,12 @@ patient's are exchangeable; real records are cut to the longest synthetic one's 
 sets alike, for a generator that stops there would hide its copies otherwise.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from synthkit.audit.sequences.conditions import patients_by_level
 from synthkit.audit.sequences.distance import nearest, rarity_weights, similarity
 from synthkit.audit.sequences.records import Numbering, Records, canonical
 from synthkit.data.sequences import PatientSequences, Sequences, SyntheticSequences
@@ -32,7 +33,8 @@ class Figures:
     record, weighted by rarity. `is_nearer`: nearer to a synthetic record than to any reference patient, by
     visits. `rarity`, `code_rarity`: mean distance to five reference patients. `visit_scores`, `code_scores`
     (releases, patients): log of that mean over the distance to the synthetic records, of this release and
-    then of each earlier one. `tie`: uniform, breaks ties.
+    then of each earlier one. `tie`: uniform, breaks ties. `levels`: who has each level of the binary static
+    columns, by name.
     """
 
     records: Records
@@ -48,6 +50,7 @@ class Figures:
     visit_scores: np.ndarray
     code_scores: np.ndarray
     tie: np.ndarray
+    levels: Mapping[str, np.ndarray]
 
     def __len__(self) -> int:
         return len(self.records)
@@ -112,7 +115,10 @@ def gather(
         information=numbering.information(records[2].visits),
     )
     rng = np.random.default_rng(seed)
-    figures = [_figures(part, views, rng.random(len(part))) for part in records[:3]]
+    figures = [
+        _figures(part, views, rng.random(len(part)), patients_by_level(people))
+        for part, people in zip(records[:3], real, strict=True)
+    ]
     return SequenceEvidence(
         members=figures[0],
         holdout=figures[1],
@@ -123,7 +129,7 @@ def gather(
     )
 
 
-def _figures(part: Records, views: _Views, tie: np.ndarray) -> Figures:
+def _figures(part: Records, views: _Views, tie: np.ndarray, levels: Mapping[str, np.ndarray]) -> Figures:
     """All figures of one set; a reference patient is never their own neighbour."""
     is_self = part is views.reference
     people = nearest(part.visits, views.reference.visits, views.visit_weights, k=NEIGHBOURS, is_self=is_self)
@@ -146,6 +152,7 @@ def _figures(part: Records, views: _Views, tie: np.ndarray) -> Figures:
         visit_scores=np.stack([_score(rarity, found.distances[:, 0]) for found in by_visits]),
         code_scores=np.stack([_score(code_rarity, found.distances[:, 0]) for found in by_codes]),
         tie=tie,
+        levels=levels,
     )
 
 

@@ -6,7 +6,8 @@ copy; a record is the multiset of its visits, so their order counts only where a
 sets are numbered together, so equal numbers are equal visits.
 
 Keys are sums of 64-bit mixtures: two different records of ten million share one with probability 3e-6.
-Static columns are part of `whole` alone.
+Gaps between visits are known by the public calendar's kinds, a day at first and months later, for a generator
+may round them; exact days and static columns are part of `whole` alone.
 
 Source: EVA (Biswal et al. 2021), section on presence disclosure, for the record as a multiset of visits.
 """
@@ -21,6 +22,7 @@ import pandas as pd
 from scipy import sparse
 
 from synthkit.data.sequences import Sequences, starts_of
+from synthkit.domain.calendar import Calendar
 
 LEVELS = 16
 """A code's count is known by its power of two; more than 2^15 visits count as 2^15."""
@@ -42,8 +44,8 @@ class Records:
         ordered: uint64 (patients,), the visits in their order.
         code_bag: uint64 (patients,), each code with the number of visits it occurs in.
         code_set: uint64 (patients,), the union of codes.
-        days: uint64 (patients,), the days of the visits counted from the first; None without times.
-        whole: uint64 (patients,), all there is: visits in order, days, first day, static columns.
+        gaps: uint64 (patients,), the calendar's kinds of the gaps between visits; None without times.
+        whole: uint64 (patients,), all there is: visits in order, exact days, static columns.
     """
 
     visit_counts: np.ndarray
@@ -54,7 +56,7 @@ class Records:
     ordered: np.ndarray
     code_bag: np.ndarray
     code_set: np.ndarray
-    days: np.ndarray | None
+    gaps: np.ndarray | None
     whole: np.ndarray
 
     def __len__(self) -> int:
@@ -171,7 +173,7 @@ def _records(part: Sequences, keys: np.ndarray, owners: np.ndarray, visits: Any)
     entries = part.patient_starts
     codes, presence, code_bag, code_set = _codes(part)
     ordered = _sums(_mixed(keys + _mixed(places, 3), 4), starts)
-    days = _days(part, owners, starts, places)
+    kinds, days = _times(part, owners, starts, places)
     return Records(
         visit_counts=counts,
         visits=visits,
@@ -181,7 +183,7 @@ def _records(part: Sequences, keys: np.ndarray, owners: np.ndarray, visits: Any)
         ordered=ordered,
         code_bag=code_bag,
         code_set=code_set,
-        days=days,
+        gaps=kinds,
         whole=_whole(part, ordered, days, entries.size - 1),
     )
 
@@ -204,13 +206,21 @@ def _codes(part: Sequences) -> tuple[Any, Any, np.ndarray, np.ndarray]:
     )
 
 
-def _days(part: Sequences, owners: np.ndarray, starts: np.ndarray, places: np.ndarray) -> np.ndarray | None:
-    """The days of the visits with codes, counted from the first of them."""
+def _times(
+    part: Sequences, owners: np.ndarray, starts: np.ndarray, places: np.ndarray
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Keys of the visits with codes: the kinds of their gaps, and their days since the first of them."""
     if part.days is None:
-        return None
+        return None, None
     days = part.days[part.codes_per_visit > 0]
+    gaps = np.where(places > 0, np.diff(days, prepend=days[:1]), 0)
     since = days - days[np.minimum(starts[:-1], max(0, days.size - 1))][owners]
-    return _sums(_mixed(since.astype(np.uint64) + _mixed(places, 7), 8), starts)
+    kinds = Calendar(is_timed=True, is_dated=part.is_dated).kind_of(gaps)
+    salted = _mixed(places, 7)
+    return (
+        _sums(_mixed(kinds.astype(np.uint64) + salted, 8), starts),
+        _sums(_mixed(since.astype(np.uint64) + salted, 8), starts),
+    )
 
 
 def _whole(part: Sequences, ordered: np.ndarray, days: np.ndarray | None, patients: int) -> np.ndarray:

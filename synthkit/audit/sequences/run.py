@@ -132,7 +132,7 @@ def _case(matter: _Matter) -> Case[SequenceEvidence]:
         attacks=attacks,
         aside=frozenset({white_box.NAME}),
         hard_rules={"copied records": _copied},
-        diagnostics=published.eva_axes,
+        diagnostics=published.presence_figures,
     )
 
 

@@ -69,7 +69,7 @@ def test_an_interrupted_training_leaves_no_model_and_counts_as_spent(ward, synth
     assert code == 130
     assert "Traceback" not in said
     errors = [line for line in said.splitlines() if line.startswith("error: ")]
-    assert errors == [said.splitlines()[-1]]
+    assert len(errors) == 1
     assert "interrupted; nothing was finished" in errors[0]
     assert "budget show" in errors[0]
     left = {path.name for path in set(ward.iterdir()) - before} - {"said.txt"}

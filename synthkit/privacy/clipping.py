@@ -7,7 +7,8 @@ hand. For several rows (or draws, or time steps) t of one patient the gradient i
 
     norm^2 = sum_{s,t} (g_s . g_t) (a_s . a_t)           sum over patients of c * gradient = (c g)^T a
 
-Every other layer goes through Opacus' per-sample gradient of its kind.
+Every other layer goes through Opacus' per-sample gradient of its kind, but for two that have a rule here:
+transposed convolutions and embeddings of width 1.
 
 Source: Goodfellow, arXiv 1510.01799 (norms from a and g); Li et al., arXiv 2110.05679, Section 4 (several
 rows: ghost clipping); Bu et al., arXiv 2210.00038 (the sum without a second backward pass).
@@ -19,9 +20,9 @@ from dataclasses import dataclass
 
 import torch
 from opacus.grad_sample import GradSampleModule
-from opacus.grad_sample.functorch import ft_compute_per_sample_gradient, prepare_layer
 from opacus.validators import ModuleValidator
 from torch import nn
+from torch.nn import functional
 
 CANCELLATION = 1e-5
 """Least norm, as a share of the sum of the rows' own norms, that a patient's gradient is taken to have.
@@ -203,14 +204,35 @@ Sampler = Callable[[nn.Module, list[torch.Tensor], torch.Tensor], Mapping[torch.
 
 def _sampler(layer: nn.Module) -> Sampler | None:
     """Opacus' per-sample gradient of this kind of layer; None if it cannot be measured."""
-    if isinstance(layer, nn.ConvTranspose1d):  # Opacus has no formula for it and differentiates it as it is
-        prepare_layer(layer)
-        differentiate: Sampler = ft_compute_per_sample_gradient
-        return differentiate
+    if isinstance(layer, nn.ConvTranspose1d):
+        return _transposed if layer.groups == 1 else None
     if isinstance(layer, nn.Embedding) and layer.embedding_dim == 1:
         return _counted
     formula: Sampler | None = GradSampleModule.GRAD_SAMPLERS.get(type(layer))
     return formula
+
+
+def _transposed(
+    layer: nn.Module, activations: list[torch.Tensor], gradient: torch.Tensor
+) -> Mapping[torch.Tensor, torch.Tensor]:
+    """Of a transposed convolution, where input t reaches output t * stride + k * dilation - padding by W_k.
+
+    Opacus has no formula for it. What it does instead copies the layer at each call, hooks and all that they
+    hold, and keeps every copy.
+    """
+    if not isinstance(layer, nn.ConvTranspose1d):
+        raise TypeError("a transposed convolution is expected")
+    (stride,), (padding,), (dilation,), (size,) = (
+        tuple(int(one) for one in what)
+        for what in (layer.stride, layer.padding, layer.dilation, layer.kernel_size)
+    )
+    inputs = activations[0]  # (batch, in, places)
+    reached = functional.pad(gradient, (padding, padding)).unfold(2, dilation * (size - 1) + 1, stride)
+    reached = reached[:, :, : inputs.shape[2], ::dilation]  # (batch, out, places, size)
+    found: dict[torch.Tensor, torch.Tensor] = {layer.weight: torch.einsum("bit,botk->biok", inputs, reached)}
+    if layer.bias is not None:
+        found[layer.bias] = gradient.sum(dim=2)
+    return found
 
 
 def _counted(

@@ -111,8 +111,10 @@ class _Bare(nn.Module):
         nn.GroupNorm(2, 4),
         nn.Conv1d(4, 3, 2),
         nn.ConvTranspose1d(4, 3, 2),
+        nn.ConvTranspose1d(4, 3, 4, stride=4),
+        nn.ConvTranspose1d(4, 3, 3, stride=2, padding=2, output_padding=1, dilation=2, bias=False),
     ],
-    ids=lambda layer: type(layer).__name__,
+    ids=repr,
 )
 def test_other_layers_are_clipped_like_the_loop_over_patients(layer):
     """Called twice in one forward pass, so that both calls' gradients are one patient's."""

@@ -21,7 +21,7 @@ from synthkit.privacy.dpsgd import DpSgdStep, StepSettings
 from synthkit.privacy.mechanisms import gaussian_sum
 from synthkit.training.loop import LoopState, StepKind, moments, restore
 from synthkit.training.planning import Effort
-from synthkit.training.record_settling import settle
+from synthkit.training.record_settling import MOST_VISITS, settle, visits_for
 from synthkit.training.sequence_loop import (
     AVERAGED_SHARE,
     SETTLING_SEED,
@@ -101,7 +101,8 @@ def settle_rounds(generator: SequenceGenerator, bought: BoughtSum) -> None:
     Post-processing of weights and sum, and the same at whoever does it.
     """
     rng = torch.Generator().manual_seed(SETTLING_SEED)
-    settle(generator, bought.total.astype(np.float64), noise=bought.std, rng=rng)
+    total, visits = bought.total.astype(np.float64), visits_for(generator, MOST_VISITS)
+    settle(generator, total, noise=bought.std, rng=rng, visits=visits)
 
 
 def take_record_steps(

@@ -47,7 +47,8 @@ pairs = 1
 @pytest.fixture(autouse=True)
 def short_settling(monkeypatch):
     """Two corrections of a hundred records each: what they are good for is measured elsewhere."""
-    monkeypatch.setattr(record_rounds, "settle", partial(settle, rounds=2, visits=300))
+    monkeypatch.setattr(record_rounds, "settle", partial(settle, rounds=2))
+    monkeypatch.setattr(record_rounds, "MOST_VISITS", 300)
 
 
 @pytest.fixture

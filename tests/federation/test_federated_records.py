@@ -45,7 +45,8 @@ from synthkit_server.validation import check_bought
 def short_settling():
     """Two corrections of a hundred records each: what they are good for is measured elsewhere."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rounds_of_records, "settle", partial(settle, rounds=2, visits=300))
+        patch.setattr(rounds_of_records, "settle", partial(settle, rounds=2))
+        patch.setattr(rounds_of_records, "MOST_VISITS", 300)
         yield
 
 

@@ -268,11 +268,15 @@ class TableGenerator(Generator):
         self.millions.fill_(patients / 1e6)  # of the order of the other weights, whatever the site's size
 
     def signal_share(self, mass: float) -> float:
-        """m^2 / (m^2 + noise^2) for the conditions' mass m, the noise being that of one bought cell; times
-        the chance that even one patient of those counted met them (see `chance_of_any`).
+        """1 - noise^2 / m^2 for the conditions' mass m, the noise being that of one bought cell, and nothing
+        where m is below it; times the chance that even one patient of those counted met them.
+
+        The mass was measured with its noise: E[m^2] = true^2 + noise^2, so the share of signal in what is
+        seen is 1 - noise^2 / m^2 (the positive-part estimate of James and Stein); m^2 / (m^2 + noise^2)
+        would call the noise itself half reliable. For the chance see `chance_of_any`.
         """
         noise, counted = float(self.table_noise), float(self.millions)
-        signal = mass**2 / (mass**2 + noise**2) if noise > 0 else 1.0
+        signal = max(0.0, 1 - (noise / mass) ** 2) if mass > 0 else 0.0
         return max(1e-12, signal * (chance_of_any(mass, self.patients(1.0)) if counted else 1.0))
 
     @abstractmethod

@@ -149,8 +149,7 @@ class MedVae(TableGenerator):
     ) -> tuple[np.ndarray, float]:
         """See `Generator`. Exact under conditions: codes by their posterior, then states within them.
 
-        The share returned is that of signal in the conditions' mass m, m^2 / (m^2 + noise^2), the noise
-        being that of one bought cell.
+        The share returned is that of signal in the conditions' mass, see `signal_share`.
         """
         masses, log_fit = self._restricted(where or {})
         weights = torch.softmax(log_fit, dim=0)

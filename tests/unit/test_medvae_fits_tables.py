@@ -169,8 +169,8 @@ def test_conditions_the_model_has_no_mass_for_are_honoured_all_the_same():
 
 
 def test_reliability_falls_as_conditions_get_rare_under_noise():
-    """By the mass of the condition and the noise of one cell: near 1 for half, near 0 for none at all."""
-    model = fitted(noise=60.0)
+    """By the mass of the condition and the noise of one cell: near 1 for half, nothing below the noise."""
+    model = fitted(noise=20.0)
     conditions = (
         {0: np.array([1.0, 0.0, 0.0])},
         {0: np.array([0.0, 0.0, 1.0])},
@@ -183,6 +183,8 @@ def test_reliability_falls_as_conditions_get_rare_under_noise():
     assert shares[1] > 0.99
     assert shares[-2] < 0.5
     assert shares[-1] < 1e-6
+    barely = drawn(fitted(noise=60.0), 10, where=conditions[-2])[1]
+    assert 0 < barely < 1e-6, "the same condition, now below the noise"
     assert drawn(model, 10)[1] == 1.0, "without conditions nothing is asked"
 
 

@@ -75,6 +75,7 @@ class _People:
     elapsed: torch.Tensor
     gap: torch.Tensor
     entry: torch.Tensor
+    follow: torch.Tensor
 
     def kept(self, rows: torch.Tensor) -> "_People":
         """Some of them."""
@@ -88,7 +89,8 @@ class _Tables:
 
     `weight`, (2 * hidden, codes): of the output layer. `start`, (hidden,): what having no code yet adds to
     the hidden layer; `beside`, (codes, hidden): what a code adds; `gains`, (types * SIZES, hidden): what one
-    more of its type adds. `odds`, (codes, MEMORY): bias and memory in each state of it.
+    more of its type adds. `odds`, (codes, MEMORY): bias and memory in each state of it. `together`, (codes,
+    codes): what a code adds to the log odds of each later one, or nothing.
     """
 
     weight: torch.Tensor
@@ -96,6 +98,7 @@ class _Tables:
     beside: torch.Tensor
     gains: torch.Tensor
     odds: torch.Tensor
+    together: torch.Tensor | None
 
 
 def _tables_of(eva: EvaNetwork) -> _Tables:
@@ -108,6 +111,7 @@ def _tables_of(eva: EvaNetwork) -> _Tables:
         beside=eva.beside.weight,
         gains=functional.pad(sizes.diff(dim=1), (0, 0, 0, 1)).flatten(0, 1),
         odds=odds + eva.memory_odds(states, numbers) if eva.memory else odds,
+        together=eva.together if eva.has_pairs else None,
     )
 
 
@@ -190,6 +194,8 @@ class _Drawing:
         stays = leave != eva.layout.end
         people.total = people.total + vector
         people.before = vector
+        if eva.has_pairs:
+            people.follow = present @ eva.follow
         people.last[rows, codes] = place
         people.count[rows, codes] += 1
         people.elapsed, people.gap, people.entry = people.elapsed + days, days, leave + 1
@@ -234,6 +240,8 @@ class _Drawing:
             code = _next_codes(functional.softplus(logits), last, self.rng, at_least_one=at_least_one)
             found = (code < layout.codes).nonzero().squeeze(1)
             last, odds = code[found], odds.index_select(0, found)
+            if tables.together is not None:
+                odds += tables.together.index_select(0, last)
             going, sizes = going[found], sizes.index_select(0, found)
             kind = self.eva.type_of[last][:, None]
             gained = sizes.gather(1, kind).clamp(max=SIZES - 1) + kind * SIZES
@@ -245,7 +253,7 @@ class _Drawing:
         return torch.cat(rows), torch.cat(codes)
 
     def _odds(self, people: _People, place: int) -> torch.Tensor:
-        """Of each code the bias and what the patient's memory adds, (patients, codes).
+        """Of each code the bias, what the patient's memory adds and the visit before, (patients, codes).
 
         Few codes have been seen before: all others' states of memory are the same, and not worked out.
         """
@@ -257,7 +265,7 @@ class _Drawing:
             last, count = (one.flatten()[seen].long() for one in (people.last, people.count))
             at = seen % codes * MEMORY + memory_states(now, last, count)
             odds.view(-1)[seen] = table.flatten().index_select(0, at)
-        return odds
+        return odds + people.follow if self.eva.has_pairs else odds
 
     def _leave(self, people: _People, logits: torch.Tensor, place: int) -> torch.Tensor:
         """Kind of the gap to the next visit, or the layout's `end`."""
@@ -336,6 +344,7 @@ def _newcomers(eva: EvaNetwork, statics: torch.Tensor, first_days: np.ndarray) -
         elapsed=nothing,
         gap=nothing,
         entry=nothing,
+        follow=torch.zeros(count, eva.layout.codes if eva.has_pairs else 0),
     )
 
 

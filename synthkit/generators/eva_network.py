@@ -7,7 +7,7 @@ directly; time to the next visit, the end of the record and static columns are g
 
     z ~ N(0, I);  statics one after the other | z;  for each visit t:
       context_t = causal convolutions of (upsampled z, statics, time, visits before t)
-      P(code v | codes u < v) = sigmoid(out(context_t, codes u < v) + memory(v))
+      P(code v | codes u < v) = sigmoid(out(context_t, codes u < v) + memory(v) + bought pairs (u, v))
       P(gap to the next visit, or end | context_t, visit t)
 
 Refuses to know privacy or files. Rules: as in `sequence_base`. Hyperparameters make the paper's rivals of
@@ -33,9 +33,9 @@ from synthkit.generators.eva_dropout import ALL, Kept, kept_of
 from synthkit.generators.eva_latent import Inferred, standard_draw
 from synthkit.generators.eva_settings import DEFAULTS, RANGES
 from synthkit.generators.sequence_base import Bound, RecordBatch, SequenceGenerator
-from synthkit.generators.sequence_biases import correct_biases, set_biases
+from synthkit.generators.sequence_biases import correct_biases, correct_pairs, set_biases
 from synthkit.generators.sequence_cells import Cells, cells_in, chained, counted_so_far, decided, remembered
-from synthkit.generators.sequence_counts import Counts
+from synthkit.generators.sequence_counts import Counts, count_sum
 from synthkit.generators.sequence_layers import (
     MEMORY,
     NEVER,
@@ -45,7 +45,7 @@ from synthkit.generators.sequence_layers import (
     RecurrentStack,
     Upsampler,
 )
-from synthkit.generators.sequence_pairs import cells_of
+from synthkit.generators.sequence_pairs import pair_cells
 from synthkit.generators.sequence_shares import FIRST_CODES, Shares, share_statistics
 from synthkit.generators.settings import checked_settings
 
@@ -108,6 +108,9 @@ class EvaNetwork(SequenceGenerator):
             self.memory_of_type = Lookup((1 + max(layout.types)) * MEMORY)
         if self.memory == 2:
             self.memory_of_code = Lookup(codes * MEMORY)
+        if self.has_pairs:  # moved by what is bought alone: no step of a training meets them
+            self.together = nn.Parameter(torch.zeros(codes, codes), requires_grad=False)
+            self.follow = nn.Parameter(torch.zeros(codes, codes), requires_grad=False)
         self._start()
         self.register_buffer("type_of", torch.tensor(layout.types), persistent=False)
 
@@ -143,8 +146,9 @@ class EvaNetwork(SequenceGenerator):
 
     @property
     def has_pairs(self) -> bool:
-        """Whether pairs of codes are bought with the shares."""
-        return bool(self._settings["pairs"]) and cells_of(self.layout) > 0
+        """Whether pairs of codes are bought with the shares, and have odds of their own."""
+        is_asked = self._settings["pairs"] and self._settings["pair_odds"]
+        return bool(is_asked) and pair_cells(self.layout) > 0
 
     @property
     def has_latent(self) -> bool:
@@ -278,6 +282,10 @@ class EvaNetwork(SequenceGenerator):
             odds = self._remembered_odds(batch, cells)
             logits, first = logits + odds, first + odds
         present = batch.present.flatten(0, 1).index_select(0, cells.visits)
+        if self.has_pairs:
+            before = functional.pad(batch.present, (0, 0, 1, 0))[:, :-1].flatten(0, 1)
+            odds = before.index_select(0, cells.visits) @ self.follow
+            logits, first = logits + odds + present @ self.together.triu(1), first + odds
         misfit = functional.softplus(logits * (1.0 - 2.0 * present)).sum(dim=1)
         if not self.layout.may_be_empty:  # given that the visit has a code at all
             hazard = functional.softplus(first).sum(dim=1).clamp(min=1e-6)
@@ -343,9 +351,12 @@ class EvaNetwork(SequenceGenerator):
         self, total: np.ndarray, drawn: Sequence[RecordStates], *, noise: float, step: float
     ) -> None:
         """See `SequenceGenerator`."""
-        own = np.sum([share_statistics(part, self.layout).sum(dim=0).numpy() for part in drawn], axis=0)
+        own = np.sum([count_sum(part, self.layout, has_pairs=self.has_pairs) for part in drawn], axis=0)
         bought = Counts.read(total, self.layout, noise=noise, has_pairs=self.has_pairs)
-        correct_biases(self, *Shares.compared(bought, own, self.layout), step=step)
+        found = Counts.read(own, self.layout, noise=0.0, has_pairs=self.has_pairs)
+        correct_biases(self, *Shares.compared(bought, found, self.layout), step=step)
+        if self.has_pairs:
+            correct_pairs(self, bought, found)
 
     # ---- drawing ----
 

@@ -171,6 +171,11 @@ class SequenceGenerator(nn.Module, ABC):
     def has_latent(self) -> bool:
         """Whether a patient has a latent at all."""
 
+    @property
+    @abstractmethod
+    def has_pairs(self) -> bool:
+        """Whether pairs of codes are bought with the shares."""
+
     @abstractmethod
     def is_local(self, name: str) -> bool:
         """Whether the parameter of that name infers latents (phi) rather than makes records (theta, H)."""
@@ -204,7 +209,7 @@ class SequenceGenerator(nn.Module, ABC):
     def correct_shares(
         self, total: np.ndarray, drawn: Sequence[RecordStates], *, noise: float, step: float
     ) -> None:
-        """Move the biases by `step` times what `total`, with its noise, says beyond its own records."""
+        """Move biases by `step` times what `total`, with its noise, says beyond own records; pairs, too."""
 
     @abstractmethod
     def sample(

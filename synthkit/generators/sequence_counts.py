@@ -7,15 +7,16 @@ its block's public cap is scaled down block by block, and with it the visits tha
 that ratios within a block keep their meaning.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy import sparse
 
 from synthkit.domain.sequence_layout import RecordStates, SequenceLayout
 from synthkit.generators.sequence_layers import MEMORY, NEVER, memory_states, never_states
-from synthkit.generators.sequence_pairs import cells_of, pair_counts
+from synthkit.generators.sequence_pairs import follow_cells, follow_counts, pair_cells, pair_counts
 
 GAP_NORM, VISIT_NORM = 4.0, 12.0
 """Caps of a patient's block of gaps, and of each block of codes: three in four simulated patients of six
@@ -64,7 +65,11 @@ def _blocks(layout: SequenceLayout, *, has_pairs: bool) -> list[_Block]:
     ]
     pairs = [
         _Part(name="pair visits", size=1, weight=COUNT_WEIGHT),
-        _Part(name="pairs", size=cells_of(layout)),
+        _Part(name="pairs", size=pair_cells(layout)),
+    ]
+    follows = [
+        _Part(name="follow visits", size=1, weight=COUNT_WEIGHT),
+        _Part(name="follows", size=follow_cells(layout)),
     ]
     found = [
         _Block(parts=(_Part(name="patients", size=1),), norm=1.0, weight=LIGHT_WEIGHT),
@@ -81,7 +86,7 @@ def _blocks(layout: SequenceLayout, *, has_pairs: bool) -> list[_Block]:
         _Block(parts=tuple(states), norm=VISIT_NORM, weight=LIGHT_WEIGHT),
     ]
     if has_pairs:
-        found.append(_Block(parts=tuple(pairs), norm=VISIT_NORM, weight=PAIR_WEIGHT))
+        found += [_Block(parts=tuple(p), norm=VISIT_NORM, weight=PAIR_WEIGHT) for p in (pairs, follows)]
     return found
 
 
@@ -95,15 +100,28 @@ def count_vectors(states: RecordStates, layout: SequenceLayout, *, has_pairs: bo
 
     In order: 1, static states, groups of lengths, kinds of gaps; codes, codes seen before and seen again;
     visits by how many came before, and by each type's state of memory how often a code was in it and came;
-    with `has_pairs`, pairs of codes in a visit. All but the first three are numbers of visits.
+    with `has_pairs`, pairs of codes in a visit, and of a code and one of the next visit. All but the first
+    three are numbers of visits.
     """
-    counted = _counted(states, layout, has_pairs=has_pairs)
-    blocks, found = _blocks(layout, has_pairs=has_pairs), []
+    found = [block.toarray() for block in _scaled(states, layout, has_pairs=has_pairs)]
+    return torch.from_numpy(np.concatenate(found, axis=1))
+
+
+def count_sum(states: RecordStates, layout: SequenceLayout, *, has_pairs: bool) -> np.ndarray:
+    """The sum of all patients' `count_vectors`, float64 (k,), none of which is made."""
+    found = [block.sum(axis=0) for block in _scaled(states, layout, has_pairs=has_pairs)]
+    return np.asarray(np.concatenate(found), dtype=np.float64)
+
+
+def _scaled(states: RecordStates, layout: SequenceLayout, *, has_pairs: bool) -> Iterator[sparse.csr_array]:
+    """Every block as it enters the vectors, float64 (patients, size of the block)."""
+    counted, blocks = _counted(states, layout, has_pairs=has_pairs), _blocks(layout, has_pairs=has_pairs)
+    scale = _scale(blocks)
     for block in blocks:
-        values = np.concatenate([part.weight * counted[part.name] for part in block.parts], axis=1)
-        norms = np.linalg.norm(values, axis=1, keepdims=True)
-        found.append(block.weight * values / np.maximum(norms, block.norm))
-    return torch.from_numpy(np.concatenate(found, axis=1) / _scale(blocks))
+        values = sparse.hstack([part.weight * sparse.csr_array(counted[part.name]) for part in block.parts])
+        norms = np.sqrt(values.multiply(values).sum(axis=1))
+        factors = block.weight / (scale * np.maximum(norms, block.norm))
+        yield sparse.csr_array(sparse.diags_array(factors) @ values)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -153,7 +171,9 @@ def length_groups(layout: SequenceLayout) -> np.ndarray:
     return np.append(starts[starts < layout.most_visits], layout.most_visits)
 
 
-def _counted(states: RecordStates, layout: SequenceLayout, *, has_pairs: bool) -> dict[str, np.ndarray]:
+def _counted(
+    states: RecordStates, layout: SequenceLayout, *, has_pairs: bool
+) -> dict[str, np.ndarray | sparse.csr_array]:
     """Every part of every patient, float64 (patients, size of the part), unscaled."""
     patients, lengths = len(states), np.diff(states.patient_starts)
     owner = np.repeat(np.arange(patients), lengths)
@@ -167,7 +187,7 @@ def _counted(states: RecordStates, layout: SequenceLayout, *, has_pairs: bool) -
     came = place > 0
     kinds = layout.calendar.kind_of(states.gap_days[came])
     number = lengths[:, None].astype(np.float64)
-    parts = {
+    parts: dict[str, np.ndarray | sparse.csr_array] = {
         "patients": np.ones((patients, 1)),
         "statics": hot,
         "lengths": _summed((patients, groups.size), everyone, group),
@@ -179,6 +199,7 @@ def _counted(states: RecordStates, layout: SequenceLayout, *, has_pairs: bool) -
     }
     if has_pairs:
         parts |= {"pair visits": number, "pairs": pair_counts(states, layout)}
+        parts |= {"follow visits": number - 1.0, "follows": follow_counts(states, layout)}
     return parts
 
 

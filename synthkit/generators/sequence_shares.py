@@ -14,7 +14,6 @@ import torch
 from synthkit.domain.sequence_layout import RecordStates, SequenceLayout
 from synthkit.generators.sequence_counts import Counts, count_vectors, length_groups
 from synthkit.generators.sequence_layers import MEMORY, NEVER
-from synthkit.generators.sequence_pairs import log_lifts
 
 FLOOR_STDS = 0.5
 """A share is not believed to be less than this many standard deviations of its noise."""
@@ -64,10 +63,6 @@ class Shares:
     memory_of_code: np.ndarray
     leave_logs: np.ndarray
     static_logs: tuple[np.ndarray, ...]
-    codes: np.ndarray
-    """Shares of visits with each code, float64."""
-    pair_lifts: np.ndarray | None
-    """Log lifts of pairs, float64 (codes, codes); None where none were bought."""
 
     @classmethod
     def read(
@@ -77,19 +72,18 @@ class Shares:
         return cls.of(Counts.read(total, layout, noise=noise, has_pairs=has_pairs), layout)
 
     @classmethod
-    def compared(cls, bought: Counts, own: np.ndarray, layout: SequenceLayout) -> tuple["Shares", "Shares"]:
-        """What was bought, and what a sum over drawn records, without noise and pairs, says beside it.
+    def compared(cls, bought: Counts, drawn: Counts, layout: SequenceLayout) -> tuple["Shares", "Shares"]:
+        """What was bought, and what counts of drawn records, without noise, say beside it.
 
         Both are read as of the same number of patients and with the same noise, so that floors and doubts
         are the same on both sides: the two differ only where the bought sum speaks.
         """
-        drawn = Counts.read(own, layout, noise=0.0, has_pairs=False)
         wanted = bought.scaled(drawn.patients / bought.patients)
         return cls.of(wanted, layout), cls.of(replace(drawn, stds=wanted.stds), layout)
 
     @classmethod
     def of(cls, counts: Counts, layout: SequenceLayout) -> "Shares":
-        """Of counts; pairs where they hold some."""
+        """Of counts; pairs, if they hold some, are left aside."""
         visits = counts.visits("code visits")
         least = LEAST_COUNT / visits
         codes = _code_shares(counts.sums["codes"] / visits, counts.stds["codes"] / visits, least=least)
@@ -100,16 +94,9 @@ class Shares:
             new_log_odds=memory.new,
             memory_of_type=memory.of_type,
             memory_of_code=memory.of_code,
-            codes=codes,
-            pair_lifts=_pair_lifts(counts, codes) if "pairs" in counts.sums else None,
             leave_logs=_leave_logs(counts, layout),
             static_logs=tuple(_logs(block) for block in statics),
         )
-
-
-def _pair_lifts(counts: Counts, codes: np.ndarray) -> np.ndarray:
-    visits = counts.visits("pair visits")
-    return log_lifts(counts.sums["pairs"] / visits, codes, std=counts.stds["pairs"] / visits)
 
 
 def _leave_logs(counts: Counts, layout: SequenceLayout) -> np.ndarray:

@@ -148,7 +148,10 @@ def test_the_sum_that_a_site_sends_holds_the_noise_that_its_ledger_was_charged(f
 
 
 def test_every_site_starts_from_what_all_patients_sum_says(tmp_path, monkeypatch):
-    """With steps that do nothing each site answers the very start that the pooled sum decides, pairs too."""
+    """With steps that do nothing each site answers the very start that the pooled sum decides.
+
+    Pairs are in the sum and start at nothing: they are moved when the federation's end is settled.
+    """
     monkeypatch.setattr(record_rounds, "take_record_steps", lambda *_args, state, **_kept: state)
     region = found_region(tmp_path)
     region = region.ready(region.with_plan(hyperparameters={**SMALL, "pairs": 1}))
@@ -159,7 +162,11 @@ def test_every_site_starts_from_what_all_patients_sum_says(tmp_path, monkeypatch
     generator.set_shares(total, noise=noise)
     for name, array in generator.get_weights().items():
         np.testing.assert_allclose(result.weights[name], array, rtol=1e-6, atol=1e-7, err_msg=name)
-    assert {"out.bias", "leave.bias", "out.weight"} <= changed(start, result.weights)
+    assert {"out.bias", "leave.bias"} <= changed(start, result.weights)
+    assert not result.weights["together"].any()
+    assert not result.weights["follow"].any()
+    settle_rounds(generator, taken_apart(result.weights, where="result")[1])
+    assert np.count_nonzero(generator.get_weights()["follow"]) > 0
 
 
 def test_pooled_shares_are_all_patients_and_averaged_log_odds_are_not():

@@ -57,11 +57,12 @@ def as_lists(states):
     ]
 
 
-def wild_model():
+def wild_model(**others):
     """Weights at random and large: no symmetry that could hide a mistake."""
-    encoding = fit_sequence_encoding(schema(), {**Eva.defaults, **SETTINGS})
+    settings = {**SETTINGS, **others}
+    encoding = fit_sequence_encoding(schema(), {**Eva.defaults, **settings})
     torch.manual_seed(11)
-    generator = Eva(encoding.layout, SETTINGS)
+    generator = Eva(encoding.layout, settings)
     for parameter in generator.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     return encoding, generator.eval()
@@ -75,12 +76,13 @@ def probabilities(encoding, generator, patients):
         return (-generator.bound(batch, noise=torch.zeros(len(patients), 1)).misfit).double().exp().numpy()
 
 
-def test_records_come_as_often_as_their_probability():
+@pytest.mark.parametrize("pairs", [0, 1])
+def test_records_come_as_often_as_their_probability(pairs):
     """All records of one visit, and of two, each a cell of its own: chi-square, 16 + 256 + 1 cells.
 
     False alarm: 0.001 over seeds; the seed is fixed.
     """
-    encoding, generator = wild_model()
+    encoding, generator = wild_model(pairs=pairs)
     one, two = [(a,) for a in SETS], [(a, b) for a in SETS for b in SETS]
     mass = np.concatenate([probabilities(encoding, generator, part) for part in (one, two)])
     assert 0 < mass.sum() < 1  # the rest has three visits, the cap
@@ -96,9 +98,10 @@ def test_records_come_as_often_as_their_probability():
     assert stats.chisquare(found, expected).pvalue > 0.001
 
 
-def test_a_continued_record_is_drawn_given_its_history():
+@pytest.mark.parametrize("pairs", [0, 1])
+def test_a_continued_record_is_drawn_given_its_history(pairs):
     """Second visits after one history, against the exact conditional; false alarm 0.001, seed fixed."""
-    encoding, generator = wild_model()
+    encoding, generator = wild_model(pairs=pairs)
     past = (1, 2)
     count = 8_000
     history = encoding.in_order(records_of([(past,)] * count))

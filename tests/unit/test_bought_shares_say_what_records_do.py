@@ -10,9 +10,9 @@ from record_ward import SMALL, encoding_of, records_of, simulated, tiny_schema
 from synthkit.domain.sequence_layout import RecordStates
 from synthkit.generators.eva import Eva
 from synthkit.generators.sequence_base import batch_of
-from synthkit.generators.sequence_counts import Counts, length_groups, memory_counts
+from synthkit.generators.sequence_counts import Counts, count_sum, length_groups, memory_counts
 from synthkit.generators.sequence_layers import MEMORY, NEVER, SHARES, states_before
-from synthkit.generators.sequence_pairs import cells_of, log_lifts, pair_counts
+from synthkit.generators.sequence_pairs import follow_cells, follow_counts, pair_cells, pair_counts
 from synthkit.generators.sequence_shares import Shares, share_statistics
 from synthkit.privacy.mechanisms import gaussian_sum
 
@@ -76,11 +76,21 @@ def test_a_sum_without_noise_reads_back_as_counts():
     codes = np.bincount(few.codes, minlength=LAYOUT.codes)
     np.testing.assert_allclose(counts.sums["codes"], codes, atol=1e-6)
     np.testing.assert_allclose(counts.sums["pairs"], pair_counts(few, LAYOUT).sum(axis=0), atol=1e-6)
+    np.testing.assert_allclose(counts.sums["follows"], follow_counts(few, LAYOUT).sum(axis=0), atol=1e-6)
+    assert counts.sums["follow visits"][0] == pytest.approx(few.gap_days.size - len(few), abs=1e-6)
     assert counts.sums["code visits"][0] == pytest.approx(few.gap_days.size, abs=1e-6)
     assert counts.sums["lengths"][:2].sum() == pytest.approx(40, abs=1e-6)
     assert counts.stds["codes"] > 2.0
     with pytest.raises(ValueError, match="another layout"):
         Counts.read(total[:-1], LAYOUT, noise=2.0, has_pairs=True)
+
+
+@pytest.mark.parametrize("has_pairs", [False, True])
+def test_the_sum_of_all_vectors_is_the_same_without_them(has_pairs):
+    vectors = share_statistics(STATES, LAYOUT, has_pairs=has_pairs)
+    whole = count_sum(STATES, LAYOUT, has_pairs=has_pairs)
+    np.testing.assert_allclose(whole, vectors.sum(dim=0).numpy(), atol=1e-9)
+    assert not count_sum(STATES.take(np.arange(0)), LAYOUT, has_pairs=has_pairs).any()
 
 
 @pytest.mark.parametrize("most", [1, 2, 16, 17, 20, 200, 1000])
@@ -116,11 +126,14 @@ def test_memory_is_counted_as_the_network_remembers():
 
 def test_pairs_are_counted_visit_by_visit():
     some = np.array([0, 7, 250, 399])
-    found, present = pair_counts(STATES.take(some), LAYOUT), batch_of(STATES, LAYOUT, some)
+    batch = batch_of(STATES, LAYOUT, some)
+    together = pair_counts(STATES.take(some), LAYOUT).toarray()
+    follow = follow_counts(STATES.take(some), LAYOUT).toarray()
     rows, columns = np.triu_indices(LAYOUT.codes, k=1)
     for row in range(len(some)):
-        visits = present.present[row][present.is_visit[row] > 0].double().numpy()
-        np.testing.assert_array_equal(found[row], (visits.T @ visits)[rows, columns])
+        visits = batch.present[row][batch.is_visit[row] > 0].double().numpy()
+        np.testing.assert_array_equal(together[row], (visits.T @ visits)[rows, columns])
+        np.testing.assert_array_equal(follow[row], (visits[:-1].T @ visits[1:]).ravel())
 
 
 def test_an_end_is_as_likely_as_ends_are_among_visits():
@@ -144,7 +157,7 @@ def test_noise_does_not_bring_patients_into_empty_states():
 def test_long_code_lists_buy_no_pairs():
     layout = encoding_of(records_of([[[0]]], tiny_schema(500)), {**SMALL, "dated": 0}).layout
     generator = Eva(layout, {**SMALL, "dated": 0, "pairs": 1})
-    assert cells_of(layout) == 0
+    assert pair_cells(layout) == follow_cells(layout) == 0
     assert not generator.has_pairs
 
 
@@ -181,34 +194,3 @@ def test_without_noise_new_and_repeated_codes_get_their_own_odds():
     assert again[3, always] < again[2, always] - 2.0
     seen = np.array([np.mean([code in v for r in visits for v in r]) for code in range(4)])
     np.testing.assert_allclose(1 / (1 + np.exp(-shares.code_log_odds[2:])), seen[2:], atol=0.01)
-
-
-def test_lifts_of_planted_pairs_stand_out_and_noise_alone_leaves_none():
-    size, rng = 40, np.random.default_rng(2)
-    codes = np.full(size, 0.05)
-    together = np.outer(codes, codes)
-    together[:8, :8] = 0.03  # eight codes of one disease
-    rows, columns = np.triu_indices(size, k=1)
-    noise = 0.002 * rng.standard_normal(rows.size)
-    lifts = log_lifts(together[rows, columns] + noise, codes, std=0.002)
-    inside = lifts[:8, :8][~np.eye(8, dtype=bool)]
-    assert inside.min() > 1.0
-    assert np.abs(lifts[8:, 8:]).max() < 0.5
-    alone = log_lifts(0.05**2 + noise, codes, std=0.002)
-    assert np.abs(alone).mean() < 0.1
-
-
-def test_a_network_starts_from_the_bought_lifts():
-    """Without noise: codes that go together in the records are likelier beside one another from the start."""
-    torch.manual_seed(0)
-    generator = Eva(LAYOUT, {**SMALL, "hidden": 64, "pairs": 1})
-    generator.set_shares(generator.statistics(STATES).sum(dim=0).numpy(), noise=0.0)
-    rows, columns = np.triu_indices(LAYOUT.codes, k=1)
-    pairs = pair_counts(STATES, LAYOUT).mean(axis=0)
-    often = np.argsort(-pairs)[:200]
-    hidden = generator.beside.embedding_dim
-    effect = generator.beside.weight[:-1].detach() @ generator.out.weight[:, hidden:].detach().T
-    codes = np.zeros(LAYOUT.codes)
-    np.add.at(codes, rows, pairs)
-    found = effect.numpy()[rows, columns]
-    assert found[often].mean() > found.mean() + 0.3

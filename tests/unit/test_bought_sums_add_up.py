@@ -7,8 +7,6 @@ import pytest
 
 from synthkit.errors import InputError
 from synthkit.federation.bought_sum import TOTAL, VARIANCE, BoughtSum, added, taken_apart
-from synthkit.generators import sequence_pairs
-from synthkit.generators.sequence_pairs import start_from_lifts
 from synthkit_server.aggregation import pooled
 
 WEIGHTS = {"bias": np.arange(3, dtype=np.float32)}
@@ -70,25 +68,3 @@ def test_a_sum_of_another_form_is_refused(name, array, words):
 def test_sums_of_different_widths_are_never_added():
     with pytest.raises(ValueError, match="one width"):
         added([BoughtSum.nothing(2), BoughtSum.nothing(3)])
-
-
-def test_the_start_from_pairs_does_not_hang_on_a_solvers_signs(monkeypatch):
-    """Sites average what they learn from it: another sign at one site would cancel it out."""
-    torch = pytest.importorskip("torch")
-    rng = np.random.default_rng(0)
-    lifts = rng.normal(size=(12, 12))
-    lifts, codes = lifts + lifts.T, np.full(12, 0.1)
-    solve, found = np.linalg.eigh, []
-    for signs in (np.ones(12), rng.choice([-1.0, 1.0], size=12)):
-
-        def solved(matrix, signs=signs):
-            values, vectors = solve(matrix)
-            return values, vectors * signs
-
-        monkeypatch.setattr(sequence_pairs.np.linalg, "eigh", solved)
-        torch.manual_seed(0)
-        beside, out = torch.nn.Embedding(13, 8), torch.nn.Linear(16, 12)
-        start_from_lifts(lifts, codes, beside=beside, out=out, others=())
-        found.append((beside.weight.detach().numpy(), out.weight.detach().numpy()))
-    for one, other in zip(*found, strict=True):
-        np.testing.assert_array_equal(one, other)

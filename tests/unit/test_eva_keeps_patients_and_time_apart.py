@@ -105,13 +105,14 @@ def test_upsampling_does_not_depend_on_the_records_length(most):
             torch.testing.assert_close(upsampler(latent, visits), whole[:, :, :visits], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("pairs", [0, 1])
 @pytest.mark.parametrize("missing", [True, False])
-def test_probabilities_of_all_visits_add_up_to_one(missing):
+def test_probabilities_of_all_visits_add_up_to_one(missing, pairs):
     """Over all 16 sets of four codes, at the first visit and after another one."""
     schema = tiny_schema(missing=missing)
     encoding = encoding_of(records_of([[[0]]], schema), {**SMALL, "dated": 0})
     torch.manual_seed(5)
-    generator = Eva(encoding.layout, {**SMALL, "dated": 0, "latent": 0})
+    generator = Eva(encoding.layout, {**SMALL, "dated": 0, "latent": 0, "pairs": pairs})
     for parameter in generator.parameters():
         torch.nn.init.normal_(parameter, std=0.7)
     sets = [list(some) for size in range(0 if missing else 1, 5) for some in combinations(range(4), size)]

@@ -6,7 +6,7 @@ Refuses nothing that the nouns do not refuse; whose signature counts is asked by
 from pathlib import Path
 
 from synthkit.cli.loading import load_schema, name_of, read_json, read_text
-from synthkit.domain.documents import study_from_toml
+from synthkit.domain.documents import check_is_study, study_from_toml
 from synthkit.domain.study import Study
 from synthkit.domain.study_text import Price
 from synthkit.privacy.plan_cost import admission_cost, reported_cost
@@ -20,8 +20,10 @@ def load_draft(path: Path, schema: Path | None) -> Study:
         InputError: A file cannot be read, or the draft is malformed.
         SchemaError: The schema contradicts itself.
     """
+    text = read_text(path)
+    check_is_study(text, name_of(path))
     found = load_schema(schema or path.with_name("schema.toml"))
-    return study_from_toml(read_text(path), name_of(path), schema=found)
+    return study_from_toml(text, name_of(path), schema=found)
 
 
 def load_study(path: Path, schema: Path | None) -> tuple[Study, str | None]:

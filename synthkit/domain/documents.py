@@ -286,14 +286,28 @@ def _filled(section: Section, name: str) -> str:
     return value
 
 
+def check_is_study(text: str, where: str) -> None:
+    """Refuse what is no study's draft, before anybody looks for its schema.
+
+    Raises:
+        InputError: The text is not TOML, or has other tables than a draft.
+    """
+    _study_root(text, where)
+
+
+def _study_root(text: str, where: str) -> Section:
+    root = Section(values=parse_toml(text, where), path="", where=where, refuse=_study_error)
+    root.check_keys(required=("study", "training", "roster"))
+    return root
+
+
 def study_from_toml(text: str, where: str, *, schema: Schema) -> Study:
     """Read a study's draft; the schema comes from its own document.
 
     Raises:
         InputError: The text is not TOML, or a key is unknown, missing, of the wrong type or out of range.
     """
-    root = Section(values=parse_toml(text, where), path="", where=where, refuse=_study_error)
-    root.check_keys(required=("study", "training", "roster"))
+    root = _study_root(text, where)
     head = root.section("study")
     head.check_keys(required=("name", "purpose", "expires"), optional=("initial_seed",))
     if head.whole("initial_seed") < 0:

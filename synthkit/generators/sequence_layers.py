@@ -236,15 +236,6 @@ def never_states(place: torch.Tensor) -> torch.Tensor:
     return _octave(place.float() + 1.0, NEVER)
 
 
-def states_before(present: torch.Tensor) -> torch.Tensor:
-    """State of each visit's memory of each code, int64 (batch, visits, codes), from what visits have."""
-    place = torch.arange(present.shape[1], device=present.device)[:, None]
-    seen = torch.where(present > 0, place, -1)
-    last = functional.pad(seen.cummax(dim=1).values, (0, 0, 1, 0), value=-1)[:, :-1]
-    count = functional.pad(present.cumsum(dim=1), (0, 0, 1, 0))[:, :-1].long()
-    return memory_states(place, last, count)
-
-
 def by_step(values: torch.Tensor, visit: torch.Tensor) -> torch.Tensor:
     """The vector of each step's visit: (batch, visits, k) at int64 (batch, steps) is (batch, steps, k)."""
     rows = torch.arange(len(values), device=values.device)[:, None] * values.shape[1] + visit

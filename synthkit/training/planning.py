@@ -18,8 +18,9 @@ PRIOR_SHARE = 0.4
 their sum: at epsilon 3 it raises the steps' noise by about a tenth."""
 
 RECORD_PRIOR_SHARE = 0.7
-"""The same of records, of which most is bought: pairs of codes, repetition, lengths. It is a share of what the
-history left; at epsilon 8 it takes 40 % of the noise off what is bought and adds a tenth to the steps'."""
+"""The same of records, of which most is bought: pairs of codes, repetition, lengths. It is a share of what
+the history left; at epsilon 8 it takes 40 % of the noise off what is bought and adds a tenth to that of
+steps."""
 
 PREPROCESSING_SHARE = 0.2
 """What is bought before a training may alone cost this share of epsilon, unless said otherwise."""

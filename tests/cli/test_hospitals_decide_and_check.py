@@ -151,6 +151,14 @@ def test_explain_says_what_your_papers_say(region, synthkit):
     assert synthkit("study", "explain", "study.json").code == 6
 
 
+def test_what_is_no_study_is_said_to_be_none_and_no_schema_is_asked_for(tmp_path, synthkit):
+    (tmp_path / "own.toml").write_text((POLICIES / "strict.toml").read_text("utf-8"), "utf-8")
+    answer = synthkit("study", "explain", str(tmp_path / "own.toml"))
+    assert answer.code == 4
+    assert "own.toml" in answer.err
+    assert "known here: study, training, roster" in answer.err
+
+
 # --- checks and services ------------------------------------------------------------------------------------
 
 

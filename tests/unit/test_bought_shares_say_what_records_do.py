@@ -5,13 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from memory_by_hand import states_before
 from record_ward import SMALL, encoding_of, records_of, simulated, tiny_schema
 
 from synthkit.domain.sequence_layout import RecordStates
 from synthkit.generators.eva import Eva
 from synthkit.generators.sequence_base import batch_of
 from synthkit.generators.sequence_counts import Counts, count_sum, length_groups, memory_counts
-from synthkit.generators.sequence_layers import MEMORY, NEVER, SHARES, states_before
+from synthkit.generators.sequence_layers import MEMORY, NEVER, SHARES
 from synthkit.generators.sequence_pairs import follow_cells, follow_counts, pair_cells, pair_counts
 from synthkit.generators.sequence_shares import Shares, share_statistics
 from synthkit.privacy.mechanisms import gaussian_sum

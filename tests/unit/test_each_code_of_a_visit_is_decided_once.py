@@ -5,13 +5,14 @@ import math
 import numpy as np
 import pytest
 import torch
+from memory_by_hand import states_before
 from record_ward import SMALL, encoding_of, records_of, tiny_schema
 from torch.nn import functional
 
 from synthkit.generators.eva import Eva
 from synthkit.generators.eva_network import SIZES
 from synthkit.generators.sequence_base import batch_of
-from synthkit.generators.sequence_layers import MEMORY, NEVER, RECENCY, SHARES, states_before
+from synthkit.generators.sequence_layers import MEMORY, NEVER, RECENCY, SHARES
 
 CODES = 36
 """Two types of 18 codes: a full visit has more of a type than are told apart."""

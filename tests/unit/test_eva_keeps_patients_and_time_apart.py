@@ -6,12 +6,13 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
+from memory_by_hand import states_before
 from record_ward import SMALL, encoding_of, records_of, simulated, tiny_schema
 
 from synthkit.generators.eva import Eva
 from synthkit.generators.eva_rivals import LstmRival, VaeDeconvRival, VaeLstmRival
 from synthkit.generators.sequence_base import batch_of
-from synthkit.generators.sequence_layers import CausalStack, RecurrentStack, Upsampler, states_before
+from synthkit.generators.sequence_layers import CausalStack, RecurrentStack, Upsampler
 from synthkit.privacy.clipping import PerPatientGradients
 
 RECORDS = simulated(40)

@@ -17,8 +17,8 @@ from scipy import sparse
 
 from synthkit.domain.sequence_layout import RecordStates, SequenceLayout
 
-MOST_CODES = 400
-"""Beyond it no pairs are bought: 240,000 cells, each with as much noise as now."""
+MOST_CODES = 800
+"""Beyond it no pairs are bought: a patient's vector would have more than a million numbers."""
 
 DOUBT_STDS = 2.0
 """By so many standard deviations of its noise a difference is taken to be less than it seems: of cells that

@@ -156,7 +156,7 @@ def test_noise_does_not_bring_patients_into_empty_states():
 
 
 def test_long_code_lists_buy_no_pairs():
-    layout = encoding_of(records_of([[[0]]], tiny_schema(500)), {**SMALL, "dated": 0}).layout
+    layout = encoding_of(records_of([[[0]]], tiny_schema(900)), {**SMALL, "dated": 0}).layout
     generator = Eva(layout, {**SMALL, "dated": 0, "pairs": 1})
     assert pair_cells(layout) == follow_cells(layout) == 0
     assert not generator.has_pairs

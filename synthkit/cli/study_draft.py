@@ -212,7 +212,6 @@ def _plan(
 ) -> TrainingPlan:
     """The plan of least noise; for records the round that buys comes first."""
     from synthkit.generators.registry import is_of_records, is_stepped, stepped_twin
-    from synthkit.generators.sequence_registry import sequence_defaults
     from synthkit.training.planning import check_plan, check_schema_fits, plan_for
     from synthkit.training.sequence_site import plan_for_records
 
@@ -227,9 +226,13 @@ def _plan(
     target = epsilon
     for _ in range(8):
         if is_of_records(generator):
-            settings = {"pairs": 1.0} if "pairs" in sequence_defaults(generator) else {}
             of_records = plan_for_records(
-                generator, effort, target_epsilon=target, delta=delta, hyperparameters=settings
+                generator,
+                effort,
+                target_epsilon=target,
+                delta=delta,
+                hyperparameters={},
+                sizes=[site.declared_size for site in roster],
             )
             plan = replace(of_records, prior_first=True)
         else:

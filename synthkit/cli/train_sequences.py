@@ -207,7 +207,6 @@ def _hyperparameters(records: "PatientSequences", options: SequenceOptions) -> d
         **_caps(records.schema, options),
         "dated": float(records.is_dated),
         "posterior": float(POSTERIOR_SAMPLES if options.is_posterior else 0),
-        "pairs": float(options.epsilon is not None),
     }
     return matched_to_eva(options.generator, records.schema, caps)
 
@@ -272,6 +271,7 @@ def _privately(
         delta=options.delta,
         hyperparameters=_hyperparameters(records, options),
         history=bought,
+        sizes=(job.declared_size,),
     )
     check_delta(plan.delta, job.declared_size)
     planned = admission_epsilon((*bought, *plan.total_events()), rules.budget.delta)

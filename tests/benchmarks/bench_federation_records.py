@@ -157,9 +157,11 @@ def plan_of(given: argparse.Namespace, epsilon: float, parties: Sequence[Patient
     rate = given.rate if len(parties) > 1 else usual.sample_rate
     speed = given.speed if len(parties) > 1 else usual.learning_rate
     effort = Effort(rounds=given.rounds, local_steps=steps, sample_rate=rate, learning_rate=speed)
-    has_pairs = len(like.schema.vocabulary) <= 400
-    settings = {**CAPS, "dated": float(like.is_dated), "pairs": float(has_pairs), "posterior": 0.0}
-    plan = plan_for_records("eva", effort, target_epsilon=epsilon, delta=1e-5, hyperparameters=settings)
+    settings = {**CAPS, "dated": float(like.is_dated), "posterior": 0.0}
+    sizes = [declared(party) for party in parties]
+    plan = plan_for_records(
+        "eva", effort, target_epsilon=epsilon, delta=1e-5, hyperparameters=settings, sizes=sizes
+    )
     return replace(plan, prior_first=True)
 
 

@@ -275,6 +275,7 @@ def _fit(task: Task, sets: Sets) -> SequenceModel:
         target_epsilon=task.epsilon or 1.0,
         delta=1e-5,
         hyperparameters=_hyperparameters(task, kind, sets.train),
+        sizes=() if task.epsilon is None else (size,),  # as `synthkit train` has it
     )
     job = Job(study="benchmark", site="benchmark", declared_size=size, min_patients=2, seed=task.seed)
     with tempfile.TemporaryDirectory() as folder:
@@ -298,7 +299,6 @@ def _hyperparameters(task: Task, kind: str, train: PatientSequences) -> dict[str
     caps = {"most_visits": most_visits, "most_codes": most_codes, "dated": float(train.is_dated)}
     if "posterior" in sequence_defaults(kind):
         caps["posterior"] = POSTERIOR if task.model in ("eva", "eva-c") else 0.0
-        caps["pairs"] = float(task.epsilon is not None)  # as `synthkit train` has it
     if task.model.endswith("-plain"):
         caps["memory"] = 0.0
     return matched_to_eva(kind, train.schema, caps)

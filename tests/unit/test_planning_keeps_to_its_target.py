@@ -1,7 +1,9 @@
 """A plan never costs more than its target, and more epsilon buys less noise."""
 
 import itertools
+import math
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -10,6 +12,7 @@ from synthkit.errors import BudgetExceededError, InputError
 from synthkit.privacy.accounting import admission_epsilon, reported_epsilon
 from synthkit.privacy.ledger import Ledger
 from synthkit.training.planning import Effort, check_plan, effort_for, effort_without_privacy, plan_for
+from synthkit.training.sequence_site import PATIENTS_A_NOISE, effort_for_records, plan_for_records
 
 EPSILONS = (0.5, 1.0, 3.0, 8.0)
 """Below 1 a plan leaves up to 30 % of its target unused: the filter's leading order is fixed beforehand."""
@@ -207,3 +210,39 @@ def test_one_release_out_of_reach_is_refused_in_one_line():
         with pytest.raises(InputError, match="no noise reaches") as caught:
             plan_for("medvae", EFFORTS["one site"], target_epsilon=epsilon, delta=1e-5, history=history)
         assert "\n" not in str(caught.value)
+
+
+def test_pairs_of_codes_are_bought_where_the_public_sizes_carry_their_noise():
+    """Eight sites add eight noises: their sum has root eight times one's."""
+    asked = partial(
+        plan_for_records,
+        "eva",
+        effort_for_records(20_000),
+        target_epsilon=3.0,
+        delta=1e-5,
+        hyperparameters={},
+    )
+    noise = asked().prior_noise_multiplier
+    assert "pairs" not in asked().hyperparameters
+    edge = PATIENTS_A_NOISE * noise
+    for sizes, pays in (
+        ((round(edge) + 1,), 1.0),
+        ((round(edge) - 1,), 0.0),
+        ((round(edge / 8 * math.sqrt(8)) + 1,) * 8, 1.0),
+        ((round(edge / 8 * math.sqrt(8)) - 1,) * 8, 0.0),
+    ):
+        assert asked(sizes=sizes).hyperparameters == {"pairs": pays}
+
+
+def test_records_leave_most_of_epsilon_to_what_is_bought_and_less_after_a_history():
+    def noise(*history: GaussianEvent) -> float:
+        effort = effort_for_records(20_000)
+        plan = plan_for_records(
+            "eva", effort, target_epsilon=3.0, delta=1e-5, hyperparameters={}, history=history
+        )
+        assert admission_epsilon((*history, *plan.total_events()), 1e-5) <= 3.0
+        return plan.prior_noise_multiplier
+
+    alone = admission_epsilon([GaussianEvent(noise_multiplier=noise())], 1e-5)
+    assert alone == pytest.approx(0.7 * 3.0, rel=0.01)
+    assert noise(GaussianEvent(noise_multiplier=8.0)) > 1.1 * noise()

@@ -41,9 +41,12 @@ def gaussian_sum(vectors: torch.Tensor | Iterable[torch.Tensor], *, noise_multip
 
 def _clipped_total(vectors: torch.Tensor) -> np.ndarray:
     """Sum of vectors of norm at most 1, float64 (k,)."""
-    norms = vectors.norm(dim=1, keepdim=True)
-    clipped = torch.where(norms.isfinite(), vectors / norms.clamp(min=1.0), 0.0)
-    total: np.ndarray = clipped.double().sum(dim=0).cpu().numpy()
+    vectors = vectors.double()
+    norms = vectors.norm(dim=1)
+    is_finite = norms.isfinite()
+    if not is_finite.all():  # 0 times a NaN is a NaN: such rows have to go, not to be weighted
+        vectors, norms = vectors[is_finite], norms[is_finite]
+    total: np.ndarray = (norms.clamp(min=1.0).reciprocal() @ vectors).cpu().numpy()
     return total
 
 

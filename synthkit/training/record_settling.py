@@ -26,7 +26,7 @@ FEWEST_VISITS, MOST_VISITS, MOST_CELLS = 300, 20_000, 5_000_000
 """Visits that are drawn for a correction: as many as the site has patients by its public size, within these,
 and by the length of the code list no more than so many cells."""
 
-RECORDS_AT_ONCE = 500
+RECORDS_AT_ONCE = 2_500
 """Records drawn at a time, at most."""
 
 FIRST_STEP = 0.8

@@ -5,8 +5,8 @@ Refuses to know a patient: no record is an argument, so nothing here costs budge
 counted as patients were, caps included, so that what the caps bend is bent on both sides; steps shorten, for
 drawn records are a sample; nothing moves but the biases and the pairs that the sum speaks of.
 
-Noised steps leave lengths, repetition and codes a visit off, each by little at a visit; visit by visit the
-errors add up. The sum was bought with the very figures: after the steps they hold still.
+Steps, noised ones above all, leave lengths, repetition and codes a visit off, each by little at a visit;
+visit by visit the errors add up. The sum holds the very figures: after the steps they hold still.
 
 Source: moments of a model matched to released ones, as in Boltzmann learning (Ackley, Hinton and Sejnowski,
 Cognitive Science 1985, equation 5), here one bias, or one pair's odds, for each statistic.
@@ -22,9 +22,9 @@ ROUNDS, PAIR_ROUNDS = 6, 14
 """Corrections, without pairs and with them, which are moved by less at a time; on simulated patients the last
 ones of biases move figures by less than two draws differ."""
 
-FEWEST_VISITS, MOST_VISITS, MOST_CELLS = 300, 20_000, 5_000_000
-"""Visits that are drawn for a correction: as many as the site has patients by its public size, within these,
-and by the length of the code list no more than so many cells."""
+FEWEST_VISITS, MOST_VISITS, MOST_CELLS = 300, 20_000, 20_000_000
+"""Visits that are drawn for a correction: two for each patient of the site's public size, within these, and
+by the length of the code list no more than so many cells."""
 
 RECORDS_AT_ONCE = 2_500
 """Records drawn at a time, at most."""
@@ -35,7 +35,9 @@ FIRST_STEP = 0.8
 
 def visits_for(generator: SequenceGenerator, declared_size: int) -> int:
     """How many visits a site of this public size draws for a correction: few patients tell little."""
-    return int(np.clip(min(declared_size, MOST_CELLS // generator.layout.codes), FEWEST_VISITS, MOST_VISITS))
+    return int(
+        np.clip(min(2 * declared_size, MOST_CELLS // generator.layout.codes), FEWEST_VISITS, MOST_VISITS)
+    )
 
 
 def settle(

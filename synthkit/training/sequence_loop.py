@@ -3,8 +3,8 @@
 Knows a generator, patients' record states and a plan. Refuses to know files, hospitals or the ledger: the
 caller has reserved the budget before and commits it after. Rules: a step's unit is a patient's whole
 record; exactly the steps of the plan are taken, and no loss is reported; the plan's prior event pays for
-the shares, which are bought before the steps so that these start near the truth; after the last private step
-the same sum settles the biases once more (`record_settling`), at no further charge.
+the shares, which are bought before the steps so that these start near the truth; after the last step the
+same sum settles the biases once more (`record_settling`), at no further charge.
 
 Where the plan asks for posterior samples, a training without privacy is EVA's Algorithm 1: Adam on all
 weights is the chain's burn-in (it may start anywhere; its squared gradients start the preconditioner), then
@@ -111,8 +111,10 @@ def train_records(
     steps.close()
     generator.to("cpu").eval()
     samples = _point_and_samples(generator, trail, is_private=is_private)
-    if is_private:
-        samples = _settled(generator, bought, plan, samples, visits=visits_for(generator, declared_size))
+    if is_private or not samples:  # samples of a posterior without noise are what the chain drew
+        noise = plan.prior_noise_multiplier if is_private else 0.0
+        visits = visits_for(generator, declared_size)
+        samples = _settled(generator, bought, samples, noise=noise, visits=visits)
     return TrainedRecords(samples=samples, latent=watch.report())
 
 
@@ -244,15 +246,15 @@ def _point_and_samples(
 def _settled(
     generator: SequenceGenerator,
     bought: np.ndarray,
-    plan: TrainingPlan,
     samples: tuple[PosteriorSample, ...],
     *,
+    noise: float,
     visits: int,
 ) -> tuple[PosteriorSample, ...]:
     """Settle the point estimate in place, and give the samples what settling changed in it."""
     before = generator.get_weights()
     rng = torch.Generator().manual_seed(SETTLING_SEED)
-    settle(generator, bought, noise=plan.prior_noise_multiplier, rng=rng, visits=visits)
+    settle(generator, bought, noise=noise, rng=rng, visits=visits)
     after = generator.get_weights()
     return tuple(
         replace(sample, weights={name: w + after[name] - before[name] for name, w in sample.weights.items()})

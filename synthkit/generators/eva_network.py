@@ -147,8 +147,7 @@ class EvaNetwork(SequenceGenerator):
     @property
     def has_pairs(self) -> bool:
         """Whether pairs of codes are bought with the shares, and have odds of their own."""
-        is_asked = self._settings["pairs"] and self._settings["pair_odds"]
-        return bool(is_asked) and pair_cells(self.layout) > 0
+        return bool(self._settings["pairs"] and self._settings["pair_odds"] and pair_cells(self.layout))
 
     @property
     def has_latent(self) -> bool:
@@ -337,7 +336,7 @@ class EvaNetwork(SequenceGenerator):
         is_open = torch.arange(logits.shape[1], device=logits.device) < self.layout.most_visits - 1
         return (misfit * batch.is_visit * is_open).sum(dim=1)
 
-    # ---- first biases ----
+    # ---- what is bought ----
 
     def statistics(self, states: RecordStates) -> torch.Tensor:
         """See `SequenceGenerator`."""

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from synthkit.generators.sequence_counts import Counts
-from synthkit.generators.sequence_pairs import odds_missing, symmetric
+from synthkit.generators.sequence_pairs import above_diagonal, odds_missing
 from synthkit.generators.sequence_shares import Shares
 
 MOST_ODDS = 1.0
@@ -73,7 +73,7 @@ def correct_pairs(network: Paired, bought: Counts, drawn: Counts) -> None:
         missing = odds_missing(wanted, own, std=float(np.hypot(std, own_std)))
         change = np.clip(PAIR_STEP * missing, -MOST_ODDS, MOST_ODDS)
         if name == "pairs":  # a visit's codes are decided in order: the later one of a pair is moved
-            change = np.triu(symmetric(change, codes))
+            change = above_diagonal(change, codes)
         odds.add_(torch.from_numpy(change.reshape(odds.shape)).float())
         odds.clamp_(-MOST_PAIR_ODDS, MOST_PAIR_ODDS)
 

@@ -62,11 +62,11 @@ def follow_counts(states: RecordStates, layout: SequenceLayout) -> sparse.csr_ar
     return _counted(owner[at], first * layout.codes + second, (len(states), follow_cells(layout)))
 
 
-def symmetric(cells: np.ndarray, codes: int) -> np.ndarray:
-    """Pairs of a visit, float64 (cells,), as a matrix (codes, codes) with 0 on the diagonal."""
+def above_diagonal(cells: np.ndarray, codes: int) -> np.ndarray:
+    """Pairs u < v of a visit, float64 (cells,), as a matrix (codes, codes) that is 0 elsewhere."""
     matrix = np.zeros((codes, codes))
     matrix[np.triu_indices(codes, k=1)] = cells
-    return matrix + matrix.T
+    return matrix
 
 
 def odds_missing(wanted: np.ndarray, own: np.ndarray, *, std: float) -> np.ndarray:

@@ -96,7 +96,7 @@ def start_from_sum(generator: SequenceGenerator, bought: BoughtSum) -> None:
 
 
 def settle_rounds(generator: SequenceGenerator, bought: BoughtSum) -> None:
-    """After the last round: the biases once more by the sum of all sites, in place; see `record_settling`.
+    """After the last round: biases and pairs by the sum of all sites, in place; see `record_settling`.
 
     Post-processing of weights and sum, and the same at whoever does it.
     """

@@ -1,9 +1,9 @@
 """Settling: a generator's biases, and odds of pairs, are moved until its records say what was bought.
 
-Knows a generator, the noised sum that was bought before its steps, and records that the generator draws.
-Refuses to know a patient: no record is an argument, so nothing here costs budget. Rules: what is drawn is
-counted as patients were, caps included, so that what the caps bend is bent on both sides; steps shorten, for
-drawn records are a sample; nothing moves but the biases and the pairs that the sum speaks of.
+Knows a generator, the sum that it started from (noised, but without privacy), and records that the generator
+draws. Refuses to know a patient: no record is an argument, so nothing here costs budget. Rules: what is
+drawn is counted as patients were, caps included, so that what the caps bend is bent on both sides; steps
+shorten, for drawn records are a sample; nothing moves but the biases and the pairs that the sum speaks of.
 
 Steps, noised ones above all, leave lengths, repetition and codes a visit off, each by little at a visit;
 visit by visit the errors add up. The sum holds the very figures: after the steps they hold still.
